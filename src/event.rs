@@ -1,0 +1,295 @@
+//! A recording event: one finished recording, as facts that a consumer can rely on.
+//!
+//! The types here are parsed and bounded. A [`RecordingEvent`] that exists has an account, a stream and a file, and
+//! every time in it can be written as RFC 3339. Nothing here knows how the provider wrote the facts (`callback`)
+//! or how Kafka carries them (`message`).
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Namespace of every [`EventId`]. It must never change: a consumer removes duplicates by the ids made from it.
+const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x5d3c_9b0e_7f64_4c1b_9e55_2f0a_83d1_6c47);
+
+/// Longest accepted `stream_id` in bytes. The provider's own limit is lower; this one bounds keys and headers.
+pub const STREAM_ID_BYTES_MAX: usize = 256;
+
+const MICROSECONDS: i64 = 1_000_000;
+/// 9999-12-31T23:59:59.999999Z, the last instant that RFC 3339 can name.
+const LAST_MICROSECOND: i64 = 253_402_300_799 * MICROSECONDS + 999_999;
+
+/// An instant in UTC with microseconds, between 1970 and the end of 9999. It displays as RFC 3339 with exactly six
+/// fractional digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// `seconds` after 1970 and a fraction of `microseconds`; `None` if the fraction is no fraction (1,000,000 or
+    /// more) or the instant lies beyond the year 9999.
+    #[must_use]
+    pub fn from_seconds(seconds: u64, microseconds: u64) -> Option<Self> {
+        if microseconds >= MICROSECONDS.unsigned_abs() {
+            return None;
+        }
+        let whole = i64::try_from(seconds).ok()?.checked_mul(MICROSECONDS)?;
+        Self::from_microseconds(whole.checked_add(i64::try_from(microseconds).ok()?)?)
+    }
+
+    /// `microseconds` after 1970; `None` if negative or beyond the year 9999.
+    #[must_use]
+    pub fn from_microseconds(microseconds: i64) -> Option<Self> {
+        (0..=LAST_MICROSECOND).contains(&microseconds).then_some(Self(microseconds))
+    }
+
+    /// Microseconds since 1970.
+    #[must_use]
+    pub fn microseconds(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970.
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        self.0 / MICROSECONDS
+    }
+
+    /// This instant `seconds` earlier; `None` if that is before 1970.
+    #[must_use]
+    pub fn minus_seconds(self, seconds: u64) -> Option<Self> {
+        let span = i64::try_from(seconds).ok()?.checked_mul(MICROSECONDS)?;
+        Self::from_microseconds(self.0.checked_sub(span)?)
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// A clock before 1970 or beyond 9999 is held at that bound.
+    fn from(time: SystemTime) -> Self {
+        let microseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+            i64::try_from(since.as_micros()).unwrap_or(LAST_MICROSECOND).min(LAST_MICROSECOND)
+        });
+        Self(microseconds)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let date = OffsetDateTime::from_unix_timestamp(self.seconds())
+            .expect("the constructor keeps every instant between 1970 and 9999");
+        write!(
+            formatter,
+            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
+            date.year(),
+            u8::from(date.month()),
+            date.day(),
+            date.hour(),
+            date.minute(),
+            date.second(),
+            self.0 % MICROSECONDS
+        )
+    }
+}
+
+/// The name of a live stream: 1 to [`STREAM_ID_BYTES_MAX`] bytes of UTF-8 without control characters, otherwise as
+/// the provider wrote it (`"0202"` keeps its zero). It is the key of every message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StreamId(String);
+
+impl StreamId {
+    /// `None` if `text` is empty, too long or holds a control character (C0, DEL or C1).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bounded = (1..=STREAM_ID_BYTES_MAX).contains(&text.len());
+        (bounded && !text.chars().any(char::is_control)).then(|| Self(text.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Identity of an event: the same for every delivery of the same file, in whatever process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// `UUIDv5` of the kind, the account and the file. The account is decimal digits, so the parts cannot run into
+    /// each other.
+    fn of(app_id: u64, file: &str) -> Self {
+        let name = format!("{}:{app_id}:{file}", RecordingEvent::KIND);
+        Self(Uuid::new_v5(&EVENT_NAMESPACE, name.as_bytes()))
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(formatter)
+    }
+}
+
+/// The provider's ids of a recorded file, at least one of them present and not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileIds {
+    file_id: Option<String>,
+    record_file_id: Option<String>,
+}
+
+impl FileIds {
+    /// Empty ids count as absent; `None` if nothing is left.
+    #[must_use]
+    pub fn new(file_id: Option<String>, record_file_id: Option<String>) -> Option<Self> {
+        let ids = Self {
+            file_id: file_id.filter(|id| !id.is_empty()),
+            record_file_id: record_file_id.filter(|id| !id.is_empty()),
+        };
+        (ids.file_id.is_some() || ids.record_file_id.is_some()).then_some(ids)
+    }
+
+    /// The id that stands for the file: `record_file_id`, else `file_id`.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        self.record_file_id.as_deref().or(self.file_id.as_deref()).unwrap_or_default()
+    }
+
+    /// `file_id` as sent.
+    #[must_use]
+    pub fn file_id(&self) -> Option<&str> {
+        self.file_id.as_deref()
+    }
+
+    /// `record_file_id` as sent.
+    #[must_use]
+    pub fn record_file_id(&self) -> Option<&str> {
+        self.record_file_id.as_deref()
+    }
+}
+
+/// A plain JSON number: an optional minus, digits, an optional fraction, at most [`Digits::BYTES_MAX`] bytes. No
+/// exponent, so that no consumer is made to build a number of a million digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digits(String);
+
+impl Digits {
+    /// Longest number that is kept.
+    pub const BYTES_MAX: usize = 40;
+
+    /// `None` if `text` is not such a number.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let unsigned = text.strip_prefix('-').unwrap_or(text);
+        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let plain = digits(whole) && digits(fraction) && (whole == "0" || !whole.starts_with('0'));
+        (plain && text.len() <= Self::BYTES_MAX).then(|| Self(text.to_owned()))
+    }
+
+    /// The number as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The value of a member that this version does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scalar {
+    /// JSON `null`.
+    Null,
+    /// JSON `true` or `false`.
+    Boolean(bool),
+    /// A JSON number in its own digits, so that no precision is lost.
+    Number(Digits),
+    /// A JSON string, secrets masked.
+    Text(String),
+}
+
+/// The facts of one finished recording, secrets already masked. Absent facts are `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingFacts {
+    /// Account number at the provider.
+    pub app_id: u64,
+    /// Push domain.
+    pub push_domain: Option<String>,
+    /// Push path, for example `live`.
+    pub push_path: Option<String>,
+    /// Name of the stream.
+    pub stream_id: StreamId,
+    /// Channel, the same as the stream in every payload seen.
+    pub channel_id: Option<String>,
+    /// Ids of the file.
+    pub file_ids: FileIds,
+    /// Recording task.
+    pub task_id: Option<String>,
+    /// Recording template; `None` means a task without one.
+    pub template_id: Option<String>,
+    /// Push session, from the provider's extension.
+    pub session_id: Option<String>,
+    /// Container format, an open set: `flv`, `hls`, `mp4`, `aac` and others.
+    pub file_format: Option<String>,
+    /// Size of the file in bytes.
+    pub file_size_bytes: Option<u64>,
+    /// Length of the content in seconds.
+    pub duration_seconds: Option<u64>,
+    /// Start of the recording task.
+    pub recording_started_at: Option<Timestamp>,
+    /// End of the recording task.
+    pub recording_ended_at: Option<Timestamp>,
+    /// Presentation time stamp at the first pull.
+    pub media_start_pts: Option<i64>,
+    /// Bit rate in kbit/s; 0 is the original stream.
+    pub bitrate_kbps: Option<u64>,
+    /// Video codec, from the provider's extension.
+    pub video_codec: Option<String>,
+    /// Resolution, from the provider's extension.
+    pub resolution: Option<String>,
+    /// Where the file is. Sensitive: it may carry its own signature.
+    pub video_url: Option<String>,
+    /// The push address's query, secret values masked.
+    pub push_parameters: Option<String>,
+    /// Scalar members that this version does not know, in the order they came.
+    pub other: Vec<(String, Scalar)>,
+}
+
+/// One finished recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordingEvent {
+    facts: RecordingFacts,
+    event_id: EventId,
+    content_started_at: Option<Timestamp>,
+}
+
+impl RecordingEvent {
+    /// The kind of every event of this type, part of its identity.
+    pub const KIND: &str = "recording.completed";
+
+    /// Derives identity and the true start of the content from the facts.
+    #[must_use]
+    pub fn new(facts: RecordingFacts) -> Self {
+        let event_id = EventId::of(facts.app_id, facts.file_ids.identity());
+        // The task may start long before the first picture: only the end and the length are to be trusted.
+        let content_started_at =
+            facts.recording_ended_at.zip(facts.duration_seconds).and_then(|(end, length)| end.minus_seconds(length));
+        Self { facts, event_id, content_started_at }
+    }
+
+    /// Identity of the event.
+    #[must_use]
+    pub fn event_id(&self) -> EventId {
+        self.event_id
+    }
+
+    /// The facts it was made from.
+    #[must_use]
+    pub fn facts(&self) -> &RecordingFacts {
+        &self.facts
+    }
+
+    /// When the content of the file begins: the end of the recording less its length.
+    #[must_use]
+    pub fn content_started_at(&self) -> Option<Timestamp> {
+        self.content_started_at
+    }
+}

@@ -1,0 +1,209 @@
+//! The message: a recording event in the form in which it goes to Kafka.
+//!
+//! Key, value and headers are specified by `schema/recording-event.v1.schema.json` and the README, and pinned by
+//! golden files. The value is a pure function of the facts: a callback that is delivered twice makes the same bytes
+//! twice. What differs between deliveries (the time of receipt) stands in a header.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Serialize, ser};
+use serde_json::value::RawValue;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::event::{EventId, RecordingEvent, Scalar, Timestamp};
+
+/// Name of the value's schema, also its first member.
+pub const SCHEMA: &str = "recording-event.v1";
+/// Name of the provider in every event.
+pub const PROVIDER: &str = "tencent-cloud-css";
+
+/// Header of the time at which the bridge accepted the callback.
+pub const RECEIVED_AT: &str = "received_at";
+/// Header of the digest of the facts.
+pub const FACTS_DIGEST: &str = "facts_digest";
+
+/// A Kafka header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Name, ASCII.
+    pub name: Cow<'static, str>,
+    /// Value, UTF-8.
+    pub value: Bytes,
+}
+
+impl Header {
+    fn new(name: &'static str, value: impl Into<Bytes>) -> Self {
+        Self { name: Cow::Borrowed(name), value: value.into() }
+    }
+}
+
+/// Key, value and headers for Kafka. The record's timestamp is left to the client on purpose: a broker may refuse
+/// one that is old, and a message may wait for hours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    key: Bytes,
+    payload: Bytes,
+    headers: Vec<Header>,
+}
+
+impl Message {
+    /// Writes `event`, whose callback was accepted at `received_at`, in the form that consumers read.
+    #[must_use]
+    pub fn encode(event: &RecordingEvent, received_at: Timestamp) -> Self {
+        let payload = serde_json::to_vec(&WireEvent::of(event))
+            .expect("keys are strings, and every number was parsed as one by `Digits`");
+        let facts = event.facts();
+        let mut headers = vec![
+            Header::new("ce_specversion", &b"1.0"[..]),
+            Header::new("ce_id", event.event_id().to_string()),
+            Header::new("ce_type", RecordingEvent::KIND.as_bytes()),
+            Header::new("ce_source", format!("/{PROVIDER}/{}", facts.app_id)),
+            Header::new("ce_subject", facts.stream_id.as_str().to_owned()),
+        ];
+        if let Some(end) = facts.recording_ended_at {
+            headers.push(Header::new("ce_time", end.to_string()));
+        }
+        headers.push(Header::new("content-type", &b"application/json"[..]));
+        headers.push(Header::new(RECEIVED_AT, received_at.to_string()));
+        headers.push(Header::new(FACTS_DIGEST, format!("{:032x}", xxh3_128(&payload))));
+        Self { key: Bytes::from(facts.stream_id.as_str().to_owned()), payload: payload.into(), headers }
+    }
+
+    /// Puts a message together from stored parts.
+    #[must_use]
+    pub fn from_parts(key: Bytes, payload: Bytes, headers: Vec<Header>) -> Self {
+        Self { key, payload, headers }
+    }
+
+    /// The partitioning key: the UTF-8 bytes of `stream_id`.
+    #[must_use]
+    pub fn key(&self) -> &Bytes {
+        &self.key
+    }
+
+    /// The JSON value.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The headers in the order in which they are sent.
+    #[must_use]
+    pub fn headers(&self) -> &[Header] {
+        &self.headers
+    }
+
+    /// Bytes of key, value and headers together.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+        self.key.len() + self.payload.len() + headers
+    }
+}
+
+/// The wire form: members in the order of the schema.
+#[derive(Serialize)]
+struct WireEvent<'a> {
+    schema: &'static str,
+    kind: &'static str,
+    #[serde(serialize_with = "display")]
+    event_id: EventId,
+    provider: &'static str,
+    #[serde(serialize_with = "display")]
+    app_id: u64,
+    push_domain: Option<&'a str>,
+    push_path: Option<&'a str>,
+    stream_id: &'a str,
+    channel_id: Option<&'a str>,
+    file_id: Option<&'a str>,
+    record_file_id: Option<&'a str>,
+    task_id: Option<&'a str>,
+    template_id: Option<&'a str>,
+    session_id: Option<&'a str>,
+    file_format: Option<&'a str>,
+    file_size_bytes: Option<u64>,
+    duration_seconds: Option<u64>,
+    #[serde(serialize_with = "instant")]
+    recording_started_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant")]
+    recording_ended_at: Option<Timestamp>,
+    #[serde(serialize_with = "instant")]
+    content_started_at: Option<Timestamp>,
+    media_start_pts: Option<i64>,
+    bitrate_kbps: Option<u64>,
+    video_codec: Option<&'a str>,
+    resolution: Option<&'a str>,
+    video_url: Option<&'a str>,
+    push_parameters: Option<&'a str>,
+    other: Other<'a>,
+}
+
+impl<'a> WireEvent<'a> {
+    fn of(event: &'a RecordingEvent) -> Self {
+        let facts = event.facts();
+        Self {
+            schema: SCHEMA,
+            kind: RecordingEvent::KIND,
+            event_id: event.event_id(),
+            provider: PROVIDER,
+            app_id: facts.app_id,
+            push_domain: facts.push_domain.as_deref(),
+            push_path: facts.push_path.as_deref(),
+            stream_id: facts.stream_id.as_str(),
+            channel_id: facts.channel_id.as_deref(),
+            file_id: facts.file_ids.file_id(),
+            record_file_id: facts.file_ids.record_file_id(),
+            task_id: facts.task_id.as_deref(),
+            template_id: facts.template_id.as_deref(),
+            session_id: facts.session_id.as_deref(),
+            file_format: facts.file_format.as_deref(),
+            file_size_bytes: facts.file_size_bytes,
+            duration_seconds: facts.duration_seconds,
+            recording_started_at: facts.recording_started_at,
+            recording_ended_at: facts.recording_ended_at,
+            content_started_at: event.content_started_at(),
+            media_start_pts: facts.media_start_pts,
+            bitrate_kbps: facts.bitrate_kbps,
+            video_codec: facts.video_codec.as_deref(),
+            resolution: facts.resolution.as_deref(),
+            video_url: facts.video_url.as_deref(),
+            push_parameters: facts.push_parameters.as_deref(),
+            other: Other(&facts.other),
+        }
+    }
+}
+
+/// Unknown members as a JSON object, in the order they came.
+struct Other<'a>(&'a [(String, Scalar)]);
+
+impl Serialize for Other<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.0 {
+            match value {
+                Scalar::Null => map.serialize_entry(name, &())?,
+                Scalar::Boolean(truth) => map.serialize_entry(name, truth)?,
+                Scalar::Number(digits) => {
+                    let raw: &RawValue = serde_json::from_str(digits.as_str()).map_err(ser::Error::custom)?;
+                    map.serialize_entry(name, raw)?;
+                }
+                Scalar::Text(text) => map.serialize_entry(name, text)?,
+            }
+        }
+        map.end()
+    }
+}
+
+fn display<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
+fn instant<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(time),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,179 @@
+//! Every reason for not acknowledging a callback: its status, its label, its sentence.
+//!
+//! The set is closed. The label goes to metrics and logs; the sentence is what the stranger at the other end may
+//! read, and it never explains which check an inauthentic callback failed.
+
+/// Why a callback gets something other than a 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The body is not UTF-8.
+    NotUtf8,
+    /// The body is not JSON.
+    NotJson,
+    /// The body is JSON, but no object.
+    NotObject,
+    /// The object names a member twice.
+    DuplicateMember,
+    /// The head breaks the rules of HTTP/1.1 that this server insists on (Host, Transfer-Encoding).
+    BadFraming,
+    /// `t` or `sign` is absent.
+    SignatureMissing,
+    /// `t` is not a ten-digit integer, or `sign` is not a string.
+    SignatureMalformed,
+    /// No active key makes this signature.
+    SignatureMismatch,
+    /// `t` lies further in the past than the grace allows.
+    Expired,
+    /// `t` lies further in the future than the provider ever sets it.
+    TooFarAhead,
+    /// The matching keys are bound to other accounts or domains.
+    OutOfScope,
+    /// The matching keys are bound to accounts or domains, and the callback names none.
+    ScopeMemberMissing,
+    /// The peer's address is in none of the allowed networks.
+    NetworkNotAllowed,
+    /// No such path.
+    PathUnknown,
+    /// Another method than POST.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    BodyTooSlow,
+    /// The body is larger than the limit.
+    BodyTooLarge,
+    /// The body is compressed or otherwise encoded.
+    ContentEncoded,
+    /// The client left before its body was whole. Nobody reads the answer.
+    ClientGone,
+    /// An authentic callback lacks a member that an event needs.
+    MemberMissing,
+    /// An authentic callback has a member of the wrong type or out of range.
+    MemberInvalid,
+    /// As many callbacks are under way as the configuration allows.
+    TooManyInFlight,
+    /// Kafka did not acknowledge within the deadline.
+    AckDeadline,
+    /// The producer's queue is full.
+    QueueFull,
+    /// The producer is being rebuilt after a fatal error.
+    ProducerFatal,
+    /// Kafka refused the message.
+    KafkaRefused,
+    /// The whole request took longer than its deadline.
+    RequestDeadline,
+    /// The process is stopping.
+    ShuttingDown,
+}
+
+impl Refusal {
+    /// Every refusal, for tables and tests.
+    pub const ALL: [Self; 28] = [
+        Self::NotUtf8,
+        Self::NotJson,
+        Self::NotObject,
+        Self::DuplicateMember,
+        Self::BadFraming,
+        Self::SignatureMissing,
+        Self::SignatureMalformed,
+        Self::SignatureMismatch,
+        Self::Expired,
+        Self::TooFarAhead,
+        Self::OutOfScope,
+        Self::ScopeMemberMissing,
+        Self::NetworkNotAllowed,
+        Self::PathUnknown,
+        Self::MethodNotAllowed,
+        Self::BodyTooSlow,
+        Self::BodyTooLarge,
+        Self::ContentEncoded,
+        Self::ClientGone,
+        Self::MemberMissing,
+        Self::MemberInvalid,
+        Self::TooManyInFlight,
+        Self::AckDeadline,
+        Self::QueueFull,
+        Self::ProducerFatal,
+        Self::KafkaRefused,
+        Self::RequestDeadline,
+        Self::ShuttingDown,
+    ];
+
+    /// HTTP status. Every fault of ours is a 503, so that the sender keeps the callback and tries again.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::NotUtf8 | Self::NotJson | Self::NotObject | Self::DuplicateMember | Self::BadFraming => 400,
+            Self::SignatureMissing
+            | Self::SignatureMalformed
+            | Self::SignatureMismatch
+            | Self::Expired
+            | Self::TooFarAhead
+            | Self::OutOfScope
+            | Self::ScopeMemberMissing
+            | Self::NetworkNotAllowed => 403,
+            Self::PathUnknown => 404,
+            Self::MethodNotAllowed => 405,
+            Self::BodyTooSlow | Self::ClientGone => 408,
+            Self::BodyTooLarge => 413,
+            Self::ContentEncoded => 415,
+            Self::MemberMissing
+            | Self::MemberInvalid
+            | Self::TooManyInFlight
+            | Self::AckDeadline
+            | Self::QueueFull
+            | Self::ProducerFatal
+            | Self::KafkaRefused
+            | Self::RequestDeadline
+            | Self::ShuttingDown => 503,
+        }
+    }
+
+    /// Value of the `reason` label in metrics and logs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson => "not_json",
+            Self::NotObject => "not_object",
+            Self::DuplicateMember => "duplicate_member",
+            Self::BadFraming => "bad_framing",
+            Self::SignatureMissing => "signature_missing",
+            Self::SignatureMalformed => "signature_malformed",
+            Self::SignatureMismatch => "signature_mismatch",
+            Self::Expired => "expired",
+            Self::TooFarAhead => "too_far_ahead",
+            Self::OutOfScope => "out_of_scope",
+            Self::ScopeMemberMissing => "scope_member_missing",
+            Self::NetworkNotAllowed => "network_not_allowed",
+            Self::PathUnknown => "path_unknown",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyTooLarge => "body_too_large",
+            Self::ContentEncoded => "content_encoded",
+            Self::ClientGone => "client_gone",
+            Self::MemberMissing => "member_missing",
+            Self::MemberInvalid => "member_invalid",
+            Self::TooManyInFlight => "too_many_in_flight",
+            Self::AckDeadline => "ack_deadline",
+            Self::QueueFull => "queue_full",
+            Self::ProducerFatal => "producer_fatal",
+            Self::KafkaRefused => "kafka_refused",
+            Self::RequestDeadline => "request_deadline",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+
+    /// What the sender may read. One text for every inauthentic callback, one for every fault of ours.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self.status() {
+            400 => "the request is malformed",
+            403 => "the callback is not authentic",
+            404 => "no such path",
+            405 => "only POST is allowed here",
+            408 => "the body did not arrive in time",
+            413 => "the body is too large",
+            415 => "encoded bodies are not accepted",
+            _ => "not stored, please send again",
+        }
+    }
+}
