@@ -1,4 +1,5 @@
 //! recording-bridge: recording callbacks of Tencent Cloud live streaming in, recording events on Kafka out.
+pub mod callback;
 pub mod clock;
 pub mod event;
 pub mod message;

@@ -1,0 +1,153 @@
+//! The active callback keys and what each is good for.
+
+use std::path::Path;
+use std::{fmt, fs, io};
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::KeyConfig;
+
+/// Longest key that the provider's console accepts, in characters.
+pub const KEY_LENGTH_MAX: usize = 32;
+
+/// What a key is good for. An empty list means everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// Accounts.
+    pub app_ids: Vec<u64>,
+    /// Push domains.
+    pub push_domains: Vec<String>,
+}
+
+/// A named key. Its bytes are wiped when it goes, and never printed.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Key {
+    #[zeroize(skip)]
+    name: String,
+    secret: Vec<u8>,
+    #[zeroize(skip)]
+    scope: Scope,
+}
+
+impl Key {
+    /// A key by its name, its bytes and what it is good for.
+    #[must_use]
+    pub fn new(name: &str, secret: &str, scope: Scope) -> Self {
+        Self { name: name.to_owned(), secret: secret.as_bytes().to_vec(), scope }
+    }
+
+    /// Name in metrics and logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Length in characters, for `check`.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.secret.len()
+    }
+
+    pub(super) fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Key").field("name", &self.name).field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+/// Why a key file gives no key. The text never holds the file's content.
+#[derive(Debug)]
+pub enum KeyError {
+    /// The file cannot be read.
+    Unreadable(io::Error),
+    /// Nothing in it.
+    Empty,
+    /// Something other than ASCII letters and digits in it.
+    NotAlphanumeric,
+    /// Fewer characters than the configured minimum.
+    TooShort(usize),
+    /// More characters than the provider's console accepts.
+    TooLong(usize),
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(formatter, "the key file cannot be read: {error}"),
+            Self::Empty => formatter.write_str("the key file is empty"),
+            Self::NotAlphanumeric => {
+                formatter.write_str("the key file holds something other than one word of ASCII letters and digits")
+            }
+            Self::TooShort(length) => write!(
+                formatter,
+                "the key has only {length} characters, which invites guessing; set a longer one in the provider's \
+                 console, or lower callback.key_length_min"
+            ),
+            Self::TooLong(length) => {
+                write!(formatter, "the key has {length} characters; the provider accepts {KEY_LENGTH_MAX} at most")
+            }
+        }
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Reads the key that `config` names. White space around it is ignored, since editors and `echo` end files with a
+/// line feed.
+///
+/// # Errors
+/// If the file cannot be read, or holds something that is no key of the provider.
+pub fn read_key(config: &KeyConfig, length_min: usize) -> Result<Key, KeyError> {
+    let mut text = read(&config.file)?;
+    let result = judge(text.trim(), length_min).map(|secret| {
+        let scope = Scope { app_ids: config.app_ids.clone(), push_domains: config.push_domains.clone() };
+        Key::new(&config.name, secret, scope)
+    });
+    text.zeroize();
+    result
+}
+
+fn read(file: &Path) -> Result<String, KeyError> {
+    fs::read_to_string(file).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => KeyError::NotAlphanumeric,
+        _ => KeyError::Unreadable(error),
+    })
+}
+
+fn judge(secret: &str, length_min: usize) -> Result<&str, KeyError> {
+    match secret.len() {
+        0 => Err(KeyError::Empty),
+        _ if !secret.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Err(KeyError::NotAlphanumeric),
+        length if length > KEY_LENGTH_MAX => Err(KeyError::TooLong(length)),
+        length if length < length_min => Err(KeyError::TooShort(length)),
+        _ => Ok(secret),
+    }
+}
+
+/// Every active key.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    keys: Vec<Key>,
+}
+
+impl Keyring {
+    /// A ring of `keys`, in the order of the configuration.
+    #[must_use]
+    pub fn new(keys: Vec<Key>) -> Self {
+        Self { keys }
+    }
+
+    /// The keys, in the order of the configuration.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+}

@@ -1,0 +1,214 @@
+//! Normalisation: the provider's members of every edition → a [`RecordingEvent`].
+//!
+//! Only `event_type`, `appid`, `stream_id` and a file id are needed; any other fact may be absent or `null`. A known
+//! member of the wrong type, or out of range, makes the callback unusable: it is authentic, so it is not refused as
+//! malformed, but no event is guessed from it. Integers written as strings of digits are understood, since sibling
+//! events of the provider send them so. Unknown members are never a fault.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::members::Members;
+use super::{Ignored, Redaction};
+use crate::event::{Digits, FileIds, RecordingEvent, RecordingFacts, Scalar, StreamId, Timestamp};
+
+/// How many unknown members an event carries at most.
+const OTHER_MEMBERS_MAX: usize = 32;
+/// Longest unknown member that an event carries, name and value together, in bytes.
+const OTHER_BYTES_MAX: usize = 1024;
+
+/// Every member of a recording callback that is read by name, or that must not leave.
+const KNOWN: [&str; 24] = [
+    "t",
+    "sign",
+    "event_type",
+    "appid",
+    "app",
+    "appname",
+    "stream_id",
+    "channel_id",
+    "file_id",
+    "record_file_id",
+    "record_temp_id",
+    "file_format",
+    "task_id",
+    "start_time",
+    "end_time",
+    "start_time_usec",
+    "end_time_usec",
+    "duration",
+    "file_size",
+    "stream_param",
+    "video_url",
+    "media_start_time",
+    "record_bps",
+    "callback_ext",
+];
+
+/// Why no event can be made of an authentic callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unusable {
+    /// What is wrong.
+    pub reason: UnusableReason,
+    /// With which member.
+    pub member: &'static str,
+}
+
+/// What is wrong with a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnusableReason {
+    /// An event needs it, and it is absent, `null` or empty.
+    Missing,
+    /// It has the wrong type or lies out of range.
+    Invalid,
+}
+
+impl Unusable {
+    pub(super) fn missing(member: &'static str) -> Self {
+        Self { reason: UnusableReason::Missing, member }
+    }
+
+    fn invalid(member: &'static str) -> Self {
+        Self { reason: UnusableReason::Invalid, member }
+    }
+}
+
+/// What an authentic callback comes to.
+#[derive(Debug)]
+pub enum Normalised {
+    /// An event to publish, and how many unknown members it had to leave behind.
+    Recording {
+        /// The event.
+        event: Box<RecordingEvent>,
+        /// Unknown members that were nested, too long or too many.
+        members_dropped: u64,
+    },
+    /// Nothing to publish.
+    Ignored(Ignored),
+}
+
+pub(super) fn recording(members: &Members<'_>, redaction: &Redaction) -> Result<Normalised, Unusable> {
+    let stream_id = text(members, "stream_id")?.ok_or(Unusable::missing("stream_id"))?;
+    if stream_id.is_empty() {
+        return Err(Unusable::missing("stream_id"));
+    }
+    let file_ids = FileIds::new(text(members, "file_id")?, text(members, "record_file_id")?);
+    let extension = Extension::of(text(members, "callback_ext")?.as_deref());
+    let (other, members_dropped) = unknown_members(members, redaction);
+    let facts = RecordingFacts {
+        app_id: integer(members, "appid")?.ok_or(Unusable::missing("appid"))?,
+        push_domain: text(members, "app")?,
+        push_path: text(members, "appname")?,
+        stream_id: StreamId::parse(&stream_id).ok_or(Unusable::invalid("stream_id"))?,
+        channel_id: text(members, "channel_id")?,
+        file_ids: file_ids.ok_or(Unusable::missing("file_id"))?,
+        task_id: text(members, "task_id")?,
+        template_id: text(members, "record_temp_id")?.filter(|id| !id.is_empty()),
+        session_id: extension.session_id,
+        file_format: text(members, "file_format")?,
+        file_size_bytes: integer(members, "file_size")?,
+        duration_seconds: integer(members, "duration")?,
+        recording_started_at: instant(members, "start_time", "start_time_usec")?,
+        recording_ended_at: instant(members, "end_time", "end_time_usec")?,
+        media_start_pts: integer(members, "media_start_time")?,
+        bitrate_kbps: integer(members, "record_bps")?,
+        video_codec: extension.video_codec,
+        resolution: extension.resolution,
+        video_url: text(members, "video_url")?,
+        push_parameters: text(members, "stream_param")?.map(|parameters| redaction.mask(&parameters)),
+        other,
+    };
+    Ok(Normalised::Recording { event: Box::new(RecordingEvent::new(facts)), members_dropped })
+}
+
+/// A string; `None` if absent or `null`.
+fn text(members: &Members<'_>, name: &'static str) -> Result<Option<String>, Unusable> {
+    match members.get(name) {
+        None => Ok(None),
+        Some(value) => Option::deserialize(value).map_err(|_| Unusable::invalid(name)),
+    }
+}
+
+/// An integer, as a number or as a string of digits; `None` if absent or `null`.
+pub(super) fn integer<T>(members: &Members<'_>, name: &'static str) -> Result<Option<T>, Unusable>
+where
+    T: std::str::FromStr,
+{
+    let Some(value) = members.get(name) else { return Ok(None) };
+    let source = value.get();
+    if source == "null" {
+        return Ok(None);
+    }
+    let digits = source.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(source);
+    // Rust's own parser would take `+5`, which is no JSON; JSON numbers such as `5.0` and `5e0` fail here by themselves.
+    let plain = !digits.starts_with('+');
+    digits.parse().ok().filter(|_| plain).map(Some).ok_or(Unusable::invalid(name))
+}
+
+/// The instant `seconds` + `fraction` microseconds.
+fn instant(
+    members: &Members<'_>,
+    seconds: &'static str,
+    fraction: &'static str,
+) -> Result<Option<Timestamp>, Unusable> {
+    let microseconds = integer::<u64>(members, fraction)?.unwrap_or(0);
+    if microseconds >= 1_000_000 {
+        return Err(Unusable::invalid(fraction));
+    }
+    let Some(whole) = integer::<u64>(members, seconds)? else { return Ok(None) };
+    Timestamp::from_seconds(whole, microseconds).map(Some).ok_or(Unusable::invalid(seconds))
+}
+
+/// What is worth having of `callback_ext`, JSON inside a string. The provider says not to rely on it, so whatever
+/// cannot be read is simply absent.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Extension {
+    #[serde(deserialize_with = "lenient")]
+    video_codec: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    resolution: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    session_id: Option<String>,
+}
+
+impl Extension {
+    fn of(text: Option<&str>) -> Self {
+        // A struct can also be read from an array, by position; that is not what the provider means.
+        text.filter(|text| text.trim_start().starts_with('{'))
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
+}
+
+fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let value = <&RawValue>::deserialize(deserializer)?;
+    Ok(Option::deserialize(value).unwrap_or_default())
+}
+
+/// The scalar members that this version does not know, and how many had to be left behind.
+fn unknown_members(members: &Members<'_>, redaction: &Redaction) -> (Vec<(String, Scalar)>, u64) {
+    let mut kept = Vec::new();
+    let mut dropped = 0;
+    for (name, value) in members.iter().filter(|(name, _)| !KNOWN.contains(&name.as_ref())) {
+        let fits = kept.len() < OTHER_MEMBERS_MAX && name.len() + value.get().len() <= OTHER_BYTES_MAX;
+        match scalar(name, value, redaction).filter(|_| fits) {
+            Some(scalar) => kept.push((name.to_string(), scalar)),
+            None => dropped += 1,
+        }
+    }
+    (kept, dropped)
+}
+
+fn scalar(name: &str, value: &RawValue, redaction: &Redaction) -> Option<Scalar> {
+    let source = value.get();
+    match source.bytes().next()? {
+        b'{' | b'[' => None,
+        b'n' => Some(Scalar::Null),
+        _ if redaction.hides(name) => Some(Scalar::Text(super::redact::MASK.to_owned())),
+        b't' => Some(Scalar::Boolean(true)),
+        b'f' => Some(Scalar::Boolean(false)),
+        b'"' => String::deserialize(value).ok().map(|text| Scalar::Text(redaction.mask(&text))),
+        _ => Digits::parse(source).map(Scalar::Number),
+    }
+}
