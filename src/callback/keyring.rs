@@ -1,11 +1,12 @@
 //! The active callback keys and what each is good for.
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::{fmt, fs, io};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::KeyConfig;
+use super::{Config, KeyConfig};
 
 /// Longest key that the provider's console accepts, in characters.
 pub const KEY_LENGTH_MAX: usize = 32;
@@ -139,6 +140,30 @@ pub struct Keyring {
 }
 
 impl Keyring {
+    /// Reads every key that `config` names.
+    ///
+    /// # Errors
+    /// Every key file that gives no key, by the name of the key.
+    pub fn read(config: &Config) -> Result<Self, Vec<(String, KeyError)>> {
+        let (mut keys, mut faults) = (Vec::new(), Vec::new());
+        for named in &config.keys {
+            match read_key(named, config.key_length_min) {
+                Ok(key) => keys.push(key),
+                Err(error) => faults.push((named.name.clone(), error)),
+            }
+        }
+        if faults.is_empty() { Ok(Self::new(keys)) } else { Err(faults) }
+    }
+
+    /// Whether `other` holds the same keys for the same purposes.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.keys.len() == other.keys.len()
+            && self.keys.iter().zip(&other.keys).all(|(ours, theirs)| {
+                ours.name == theirs.name && ours.secret == theirs.secret && ours.scope == theirs.scope
+            })
+    }
+
     /// A ring of `keys`, in the order of the configuration.
     #[must_use]
     pub fn new(keys: Vec<Key>) -> Self {
@@ -149,5 +174,28 @@ impl Keyring {
     #[must_use]
     pub fn keys(&self) -> &[Key] {
         &self.keys
+    }
+}
+
+/// The keyring in use, replaced as a whole when key files change.
+#[derive(Debug)]
+pub struct ActiveKeyring(RwLock<Arc<Keyring>>);
+
+impl ActiveKeyring {
+    /// Begins with `keyring`.
+    #[must_use]
+    pub fn new(keyring: Keyring) -> Self {
+        Self(RwLock::new(Arc::new(keyring)))
+    }
+
+    /// The keyring of this moment.
+    #[must_use]
+    pub fn current(&self) -> Arc<Keyring> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another keyring in use.
+    pub fn replace(&self, keyring: Keyring) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
     }
 }

@@ -1,0 +1,87 @@
+//! The admin listener: metrics, liveness, readiness. For operators and the orchestrator only.
+//!
+//! It runs on a port and a thread of its own, so that a busy data path cannot fail the probes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::Readiness;
+use super::answer::Answer;
+use super::server::{Limits, accept};
+use crate::metrics::Metrics;
+
+/// Where operators look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090) }
+    }
+}
+
+/// Some probes and some scrapers: nobody needs more.
+const LIMITS: Limits = Limits {
+    header_deadline: Duration::from_secs(5),
+    age_max: Duration::from_secs(600),
+    connections_max: 64,
+    per_source_max: 0,
+};
+
+/// Answers operators until `stop` is cancelled.
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Readiness, stop: CancellationToken) {
+    let handler = move |request: Request<Incoming>, _peer: IpAddr| {
+        let answer = answer(&request, &metrics, &readiness);
+        async move { answer }
+    };
+    accept(listener, handler, LIMITS, None, stop).await;
+}
+
+fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Answer {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed here\n");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match request.uri().path() {
+        "/metrics" => {
+            metrics.ready.set(i64::from(readiness.is_ready()));
+            let mut answer = Response::new(Full::new(Bytes::from(metrics.render())));
+            let format = HeaderValue::from_static(crate::metrics::TEXT_FORMAT);
+            answer.headers_mut().insert(header::CONTENT_TYPE, format);
+            answer
+        }
+        // The process turns, or this would not be answered. It says nothing of Kafka: a restart mends no outage.
+        "/live" => text(StatusCode::OK, "live\n"),
+        "/ready" => self::readiness(readiness),
+        _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n"),
+    }
+}
+
+/// The answer to whether a 200 could be made true now.
+pub(super) fn readiness(readiness: &Readiness) -> Answer {
+    if readiness.is_ready() {
+        text(StatusCode::OK, "ready\n")
+    } else {
+        text(StatusCode::SERVICE_UNAVAILABLE, "not ready: no event could be made safe now\n")
+    }
+}
+
+fn text(status: StatusCode, body: &'static str) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}

@@ -1,0 +1,218 @@
+//! The answer: one outcome becomes one status, one label and one log line. Nothing else makes a status.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use crate::callback::Ignored;
+use crate::clock::Clock;
+use crate::delivery::Receipt;
+use crate::metrics::{Metrics, Outcome};
+use crate::refusal::Refusal;
+
+/// What goes back to the sender.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// What the provider recommends as the body of a 200; an old edition took it for the acknowledgement itself.
+const ACKNOWLEDGED: &[u8] = b"{\"code\":0}";
+/// Seconds until the sender should try again. It tries once a minute whatever we say.
+const RETRY_AFTER: &str = "60";
+/// Log lines for refusals in one second, so that a flood of strangers does not become a flood of lines.
+const REFUSAL_LINES_PER_SECOND: u64 = 20;
+
+/// How a callback ended. A 200 can be made from a receipt, or from proof that there is nothing to publish; there is
+/// no third way.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Accepted(Receipt),
+    Ignored(Ignored),
+    Refused(Refusal),
+}
+
+impl Verdict {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Accepted(_) => Outcome::Accepted,
+            Self::Ignored(ignored) => Outcome::Ignored(ignored.kind()),
+            Self::Refused(refusal) => Outcome::Refused(*refusal),
+        }
+    }
+}
+
+/// Names of an authentic callback, for its log line. Nothing of an inauthentic one ever gets here.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Subject {
+    pub(super) event_id: String,
+    pub(super) stream_id: String,
+    /// The member that makes a callback unusable.
+    pub(super) member: &'static str,
+}
+
+/// Accounts for one callback from its head to its outcome. It travels with the callback; if it is dropped before it
+/// was resolved, that is counted too, so that nothing is ever lost sight of.
+pub(super) struct InFlight {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    limit: Arc<LineLimit>,
+    peer: IpAddr,
+    started: Instant,
+    /// The body is whole: from here on the callback is ours, and losing it would be a defect.
+    whole: bool,
+    resolved: bool,
+}
+
+impl InFlight {
+    pub(super) fn begin(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, limit: &Arc<LineLimit>, peer: IpAddr) -> Self {
+        metrics.received.inc();
+        metrics.in_flight.inc();
+        Self {
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(clock),
+            limit: Arc::clone(limit),
+            peer,
+            started: clock.monotonic(),
+            whole: false,
+            resolved: false,
+        }
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The body is whole.
+    pub(super) fn body_is_whole(&mut self) {
+        self.whole = true;
+    }
+
+    /// Ends the callback: counts it, says so in the log, and makes the answer.
+    pub(super) fn resolve(mut self, verdict: &Verdict, subject: &Subject) -> Answer {
+        self.settle(verdict.outcome());
+        match verdict {
+            Verdict::Accepted(receipt) => {
+                let (partition, offset) = (receipt.delivered().partition(), receipt.delivered().offset());
+                tracing::debug!(event_id = subject.event_id, stream_id = subject.stream_id, partition, offset, "accepted");
+                acknowledged()
+            }
+            Verdict::Ignored(ignored) => {
+                tracing::debug!(kind = ignored.kind().label(), "ignored");
+                acknowledged()
+            }
+            Verdict::Refused(refusal) => {
+                self.log_refusal(*refusal, subject);
+                refused(*refusal)
+            }
+        }
+    }
+
+    fn log_refusal(&self, refusal: Refusal, subject: &Subject) {
+        let Some(suppressed) = self.limit.admit(self.started) else { return };
+        let Subject { event_id, stream_id, member } = subject;
+        let (reason, status, peer) = (refusal.label(), refusal.status(), self.peer);
+        tracing::warn!(reason, status, %peer, event_id, stream_id, member, suppressed, "refused");
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.resolved = true;
+        let taken = self.clock.monotonic().saturating_duration_since(self.started);
+        self.metrics.resolved(outcome, taken.as_secs_f64());
+        self.metrics.in_flight.dec();
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.resolved {
+        } else if self.whole {
+            self.settle(Outcome::Unresolved);
+            tracing::error!("a callback was dropped without an outcome: this is a defect");
+        } else {
+            self.settle(Outcome::Refused(Refusal::ClientGone));
+        }
+    }
+}
+
+fn acknowledged() -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from_static(ACKNOWLEDGED)));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+fn refused(refusal: Refusal) -> Answer {
+    let body = format!("{{\"code\":{},\"message\":\"{}\"}}", refusal.status(), refusal.sentence());
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = StatusCode::from_u16(refusal.status()).expect("every refusal's status is a constant of HTTP");
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    match refusal.status() {
+        503 => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
+        405 => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
+        }
+        _ => {}
+    }
+    if leaves_the_body_unread(refusal) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// After these, where the next request begins is unknown or not worth finding out.
+fn leaves_the_body_unread(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::BadFraming
+            | Refusal::NetworkNotAllowed
+            | Refusal::PathUnknown
+            | Refusal::MethodNotAllowed
+            | Refusal::BodyTooSlow
+            | Refusal::BodyTooLarge
+            | Refusal::ContentEncoded
+            | Refusal::ClientGone
+            | Refusal::TooManyInFlight
+            | Refusal::ShuttingDown
+    )
+}
+
+/// Lets a bounded number of log lines through in every second.
+#[derive(Debug)]
+pub(super) struct LineLimit {
+    origin: Instant,
+    /// The second since `origin` in the upper half, the lines of that second in the lower half.
+    window: AtomicU64,
+    suppressed: AtomicU64,
+}
+
+impl LineLimit {
+    pub(super) fn new(origin: Instant) -> Self {
+        Self { origin, window: AtomicU64::new(0), suppressed: AtomicU64::new(0) }
+    }
+
+    /// How many lines were suppressed since the last one; `None` if this one is to be suppressed too.
+    fn admit(&self, now: Instant) -> Option<u64> {
+        let second = now.saturating_duration_since(self.origin).as_secs() << 32;
+        let count = |window: u64| if window >> 32 == second >> 32 { window & 0xffff_ffff } else { 0 };
+        let admitted = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
+            (count(window) < REFUSAL_LINES_PER_SECOND).then(|| second | (count(window) + 1))
+        });
+        if admitted.is_ok() {
+            Some(self.suppressed.swap(0, Ordering::Relaxed))
+        } else {
+            self.suppressed.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+}
+
+/// The answer when the task of a delivery has panicked. Its guard has counted it already.
+pub(super) fn refused_after_a_defect() -> Answer {
+    refused(Refusal::KafkaRefused)
+}

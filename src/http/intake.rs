@@ -1,0 +1,234 @@
+//! The intake: a callback from its body to its outcome.
+//!
+//! Reading and judging happen in the connection's own task. From authentication on, the callback is a tracked task
+//! of its own: a client that hangs up cannot cancel a delivery.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::Request;
+use hyper::body::{Body as _, Incoming};
+use tokio_util::task::TaskTracker;
+
+use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
+use super::{Config, Readiness, admin, head};
+use crate::callback::{
+    self, ActiveKeyring, Inauthentic, Malformed, Normalised, Redaction, Rejection, Unusable, UnusableReason, Window,
+};
+use crate::clock::Clock;
+use crate::delivery::{Delivery, DeliveryError};
+use crate::event::Timestamp;
+use crate::message::Message;
+use crate::metrics::Metrics;
+use crate::refusal::Refusal;
+
+/// What the intake works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Limits and path.
+    pub config: Config,
+    /// Time from the end of a body to its outcome that is kept free for the delivery.
+    pub delivery_time: Duration,
+    /// The active keys.
+    pub keyring: Arc<ActiveKeyring>,
+    /// When a signature counts.
+    pub window: Window,
+    /// What is masked.
+    pub redaction: Redaction,
+    /// Where messages go.
+    pub delivery: Delivery,
+    /// Whether the bridge is ready.
+    pub readiness: Readiness,
+    /// Where everything is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Takes callbacks.
+pub struct Intake {
+    parts: Parts,
+    clock: Arc<dyn Clock>,
+    deliveries: TaskTracker,
+    lines: Arc<LineLimit>,
+}
+
+/// What a body comes to, before anything is sent.
+enum Judged {
+    Publish(Message, Subject),
+    Settled(Verdict, Subject),
+}
+
+impl Intake {
+    /// Puts the intake together; deliveries run as tasks of `deliveries`.
+    #[must_use]
+    pub fn new(parts: Parts, clock: Arc<dyn Clock>, deliveries: TaskTracker) -> Self {
+        let lines = Arc::new(LineLimit::new(clock.monotonic()));
+        Self { parts, clock, deliveries, lines }
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Answer {
+        if request.uri().path() == self.parts.config.health_path {
+            return admin::readiness(&self.parts.readiness);
+        }
+        let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, peer);
+        let body = match self.receive(request, peer, in_flight.started()).await {
+            Ok(body) => body,
+            Err(refusal) => return in_flight.resolve(&Verdict::Refused(refusal), &Subject::default()),
+        };
+        in_flight.body_is_whole();
+        match self.judge(&body) {
+            Judged::Settled(verdict, subject) => in_flight.resolve(&verdict, &subject),
+            Judged::Publish(message, subject) => self.publish(message, subject, in_flight).await,
+        }
+    }
+
+    /// Judges the head and reads the body within its limits.
+    async fn receive(&self, request: Request<Incoming>, peer: IpAddr, started: Instant) -> Result<Bytes, Refusal> {
+        let config = &self.parts.config;
+        head::judge(&request, peer, config)?;
+        // This callback is counted already.
+        if self.parts.metrics.in_flight.get() > i64::try_from(config.in_flight_max).unwrap_or(i64::MAX) {
+            return Err(Refusal::TooManyInFlight);
+        }
+        // The body may take what the delivery does not need.
+        let deadline = started + config.request_deadline.saturating_sub(self.parts.delivery_time);
+        let read = read_body(request.into_body(), config.body_bytes_max);
+        tokio::time::timeout_at(deadline.into(), read).await.unwrap_or(Err(Refusal::BodyTooSlow))
+    }
+
+    /// Authentication, normalisation, encoding: pure but for the clock and the counters.
+    fn judge(&self, body: &[u8]) -> Judged {
+        let parts = &self.parts;
+        let received_at = Timestamp::from(self.clock.wall());
+        let keyring = parts.keyring.current();
+        let authentic = match callback::authenticate(body, &keyring, parts.window, received_at) {
+            Ok(authentic) => authentic,
+            Err(rejection) => return Judged::Settled(Verdict::Refused(rejection.into()), Subject::default()),
+        };
+        let key_name = keyring.keys().get(authentic.key_index()).map_or("", callback::Key::name);
+        parts.metrics.authentic(key_name, authentic.kind().ok());
+        #[expect(clippy::cast_precision_loss, reason = "the window bounds it to some thousands of seconds")]
+        parts.metrics.signature_age.observe(authentic.signed_seconds_ago() as f64);
+        match authentic.normalise(&parts.redaction) {
+            Ok(Normalised::Recording { event, members_dropped }) => {
+                parts.metrics.members_dropped.inc_by(members_dropped);
+                let subject = Subject {
+                    event_id: event.event_id().to_string(),
+                    stream_id: event.facts().stream_id.as_str().to_owned(),
+                    member: "",
+                };
+                Judged::Publish(Message::encode(&event, received_at), subject)
+            }
+            Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
+            Err(unusable) => {
+                let subject = Subject { member: unusable.member, ..Subject::default() };
+                Judged::Settled(Verdict::Refused(unusable.into()), subject)
+            }
+        }
+    }
+
+    /// Delivers in a task of its own, which ends with the callback's outcome whether or not anybody waits for it.
+    async fn publish(&self, message: Message, subject: Subject, in_flight: InFlight) -> Answer {
+        let delivery = self.parts.delivery.clone();
+        let deadline = in_flight.started() + self.parts.config.request_deadline;
+        let task = self.deliveries.spawn(async move {
+            let verdict = match tokio::time::timeout_at(deadline.into(), delivery.deliver(message)).await {
+                Ok(Ok(receipt)) => Verdict::Accepted(receipt),
+                Ok(Err(error)) => Verdict::Refused(error.into()),
+                Err(_) => Verdict::Refused(Refusal::RequestDeadline),
+            };
+            in_flight.resolve(&verdict, &subject)
+        });
+        task.await.unwrap_or_else(|error| {
+            // The guard inside has counted it as unresolved; the sender must keep it.
+            tracing::error!(%error, "a delivery task failed");
+            super::answer::refused_after_a_defect()
+        })
+    }
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Intake").field("parts", &self.parts).finish_non_exhaustive()
+    }
+}
+
+/// Reads a body of at most `bytes_max`. A body that comes in one piece, as nearly all do, is not copied.
+async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| body_fault(&error))?.into_data() else { continue };
+        if first.len() + whole.len() + data.len() > bytes_max {
+            return Err(Refusal::BodyTooLarge);
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            if body.is_end_stream() {
+                return Ok(first);
+            }
+        } else {
+            if whole.is_empty() {
+                whole.extend_from_slice(&std::mem::take(&mut first));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+/// A body that ends early means that the client has left; anything else is not HTTP.
+fn body_fault(error: &hyper::Error) -> Refusal {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+            let gone = matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+            return if gone { Refusal::ClientGone } else { Refusal::BadFraming };
+        }
+        cause = error.source();
+    }
+    Refusal::ClientGone
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Malformed(Malformed::NotUtf8) => Self::NotUtf8,
+            Rejection::Malformed(Malformed::NotJson) => Self::NotJson,
+            Rejection::Malformed(Malformed::NotObject) => Self::NotObject,
+            Rejection::Malformed(Malformed::DuplicateMember) => Self::DuplicateMember,
+            Rejection::Inauthentic(Inauthentic::SignatureMissing) => Self::SignatureMissing,
+            Rejection::Inauthentic(Inauthentic::SignatureMalformed) => Self::SignatureMalformed,
+            Rejection::Inauthentic(Inauthentic::SignatureMismatch) => Self::SignatureMismatch,
+            Rejection::Inauthentic(Inauthentic::Expired) => Self::Expired,
+            Rejection::Inauthentic(Inauthentic::TooFarAhead) => Self::TooFarAhead,
+            Rejection::Inauthentic(Inauthentic::OutOfScope) => Self::OutOfScope,
+            Rejection::Inauthentic(Inauthentic::ScopeMemberMissing) => Self::ScopeMemberMissing,
+        }
+    }
+}
+
+impl From<Unusable> for Refusal {
+    fn from(unusable: Unusable) -> Self {
+        match unusable.reason {
+            UnusableReason::Missing => Self::MemberMissing,
+            UnusableReason::Invalid => Self::MemberInvalid,
+        }
+    }
+}
+
+impl From<DeliveryError> for Refusal {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::Deadline => Self::AckDeadline,
+            DeliveryError::QueueFull => Self::QueueFull,
+            DeliveryError::ProducerFatal => Self::ProducerFatal,
+            DeliveryError::Refused(_) => Self::KafkaRefused,
+            DeliveryError::Stopping => Self::ShuttingDown,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The adapter to librdkafka: one producer, one thread that polls it.
+//!
+//! `FutureProducer` is not used: on a full queue it waits and lets callers overtake each other, and it costs a channel
+//! per message. Here a full queue is an answer, and the number of a message travels as librdkafka's opaque pointer
+//! value, so that nothing is allocated for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use rdkafka::statistics::Statistics as RawStatistics;
+
+use super::report::{Delivered, Failure, Report, SendError, Statistics};
+use super::{Config, Observer, ProbeError, Producer, Producers, StartError, settings};
+use crate::message::Message;
+
+/// How long the polling thread sleeps when nothing happens. It only bounds how soon a closed producer is let go.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Version of the librdkafka in this build.
+#[must_use]
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
+/// Makes librdkafka producers for one topic.
+#[derive(Debug)]
+pub struct LibrdkafkaProducers {
+    settings: ClientConfig,
+    topic: String,
+}
+
+impl LibrdkafkaProducers {
+    /// For the topic of `config`.
+    ///
+    /// # Errors
+    /// If the settings are unusable.
+    pub fn new(config: &Config) -> Result<Self, StartError> {
+        Ok(Self { settings: settings::producer(config)?, topic: config.topic.clone() })
+    }
+}
+
+impl Producers for LibrdkafkaProducers {
+    fn start(&self, generation: u64, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError> {
+        let context = Context { generation, observer, dead: AtomicBool::new(false) };
+        let client = BaseProducer::from_config_and_context(&self.settings, context)
+            .map_err(|error| StartError::new(format!("the producer cannot be made: {error}")))?;
+        let client = Arc::new(client);
+        let closed = Arc::new(AtomicBool::new(false));
+        let polled = (Arc::clone(&client), Arc::clone(&closed));
+        thread::Builder::new()
+            .name(format!("kafka-poll-{generation}"))
+            .spawn(move || {
+                let (client, closed) = polled;
+                while !closed.load(Ordering::Acquire) {
+                    client.poll(POLL);
+                }
+            })
+            .map_err(|error| StartError::new(format!("the producer's thread cannot be started: {error}")))?;
+        Ok(Arc::new(LibrdkafkaProducer { client, closed, topic: self.topic.clone() }))
+    }
+}
+
+struct LibrdkafkaProducer {
+    client: Arc<BaseProducer<Context>>,
+    closed: Arc<AtomicBool>,
+    topic: String,
+}
+
+impl Producer for LibrdkafkaProducer {
+    fn send(&self, sequence: u64, message: &Message) -> Result<(), SendError> {
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers().len());
+        for header in message.headers() {
+            headers = headers.insert(Header { key: header.name.as_ref(), value: Some(header.value.as_ref()) });
+        }
+        let opaque = usize::try_from(sequence).expect("a pointer holds a sequence number on every supported platform");
+        let record = BaseRecord::with_opaque_to(&self.topic, opaque)
+            .key(message.key().as_ref())
+            .payload(message.payload().as_ref())
+            .headers(headers);
+        self.client.send(record).map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead(&self.client)))
+    }
+
+    fn flush(&self, deadline: Duration) {
+        if let Err(error) = self.client.flush(deadline) {
+            tracing::warn!(%error, "some messages have no delivery report at the flush deadline");
+        }
+    }
+
+    fn probe(&self, deadline: Duration) -> Result<(), ProbeError> {
+        let metadata = self.client.client().fetch_metadata(Some(&self.topic), deadline);
+        let metadata = metadata.map_err(|error| ProbeError::Unreachable(error.to_string()))?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+        let topic = topic.filter(|topic| topic.error().is_none()).ok_or(ProbeError::TopicMissing)?;
+        let leaderless = topic.partitions().iter().filter(|partition| partition.leader() < 0).count();
+        match (topic.partitions().len(), leaderless) {
+            (0, _) => Err(ProbeError::TopicMissing),
+            (_, 0) => Ok(()),
+            (partitions, leaderless) => Err(ProbeError::Leaderless { partitions, leaderless }),
+        }
+    }
+
+    fn close(self: Arc<Self>) {
+        self.client.purge(PurgeConfig::default().queue().inflight());
+        self.closed.store(true, Ordering::Release);
+    }
+}
+
+/// Receives what librdkafka has to say.
+struct Context {
+    generation: u64,
+    observer: Arc<dyn Observer>,
+    dead: AtomicBool,
+}
+
+impl Context {
+    /// Whether the producer has met a fatal error. Reports carry the underlying code, so librdkafka is asked itself.
+    fn is_dead(&self, client: &BaseProducer<Self>) -> bool {
+        if client.client().fatal_error().is_some() {
+            self.dead.store(true, Ordering::Release);
+        }
+        self.dead.load(Ordering::Acquire)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        let generation = self.generation;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(generation, facility, text, "librdkafka");
+            }
+            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
+                tracing::warn!(generation, facility, text, "librdkafka");
+            }
+            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                tracing::debug!(generation, facility, text, "librdkafka");
+            }
+        }
+    }
+
+    fn stats(&self, raw: RawStatistics) {
+        let mut statistics =
+            Statistics { queue_messages: raw.msg_cnt, queue_bytes: raw.msg_size, ..Statistics::default() };
+        // Only real brokers: bootstrap entries and the group coordinator have no number of their own.
+        for broker in raw.brokers.values().filter(|broker| broker.nodeid >= 0) {
+            match broker.state.as_str() {
+                "UP" | "UPDATE" => statistics.brokers_up += 1,
+                "INIT" | "DOWN" | "TRY_CONNECT" => statistics.brokers_down += 1,
+                _ => statistics.brokers_connecting += 1,
+            }
+        }
+        self.observer.statistics(self.generation, &statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(generation = self.generation, %error, reason, "librdkafka");
+        if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::Fatal) {
+            self.dead.store(true, Ordering::Release);
+            self.observer.fatal(self.generation);
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let outcome = match result {
+            Ok(message) => Ok(Delivered::new(message.partition(), message.offset())),
+            Err((error, _)) => Err(Failure::of(error, self.dead.load(Ordering::Acquire))),
+        };
+        let sequence = u64::try_from(opaque).expect("a sequence number was put in");
+        self.observer.report(Report { generation: self.generation, sequence, outcome });
+    }
+}

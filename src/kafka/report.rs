@@ -1,0 +1,194 @@
+//! Delivery reports, and what each error of librdkafka means.
+
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+/// Proof that Kafka acknowledged a message with acks=all. Only this module's adapter makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    partition: i32,
+    offset: i64,
+}
+
+impl Delivered {
+    pub(super) fn new(partition: i32, offset: i64) -> Self {
+        Self { partition, offset }
+    }
+
+    /// Partition of the record.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Offset of the record in its partition.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Which producer says so.
+    pub generation: u64,
+    /// Which message, by the number it was sent under.
+    pub sequence: u64,
+    /// Delivered, or why not.
+    pub outcome: Result<Delivered, Failure>,
+}
+
+/// Why a message was not delivered. Some of these are *possibly persisted*: a copy may be in the topic all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// Larger than the broker or topic takes. The whole batch fails with it, so it convicts only a lone message.
+    MessageTooLarge,
+    /// The broker calls the record invalid. Convicts only a lone message.
+    InvalidRecord,
+    /// The topic's message format cannot hold it. Convicts only a lone message.
+    UnsupportedForFormat,
+    /// The broker does not like the record's timestamp: our clock is wrong.
+    InvalidTimestamp,
+    /// Not acknowledged in time; possibly persisted.
+    TimedOut,
+    /// Given up while it waited to be sent.
+    PurgedQueued,
+    /// Given up after it was sent; possibly persisted.
+    PurgedInFlight,
+    /// The producer met a fatal error; possibly persisted.
+    Fatal,
+    /// Fewer replicas in sync than the topic asks for.
+    NotEnoughReplicas,
+    /// No such topic, or no such partition.
+    UnknownTopic,
+    /// The broker does not let us write.
+    NotAuthorised,
+    /// No connection to a broker.
+    Unreachable,
+    /// Anything else.
+    Other,
+}
+
+impl Failure {
+    /// Every failure.
+    pub const ALL: [Self; 13] = [
+        Self::MessageTooLarge,
+        Self::InvalidRecord,
+        Self::UnsupportedForFormat,
+        Self::InvalidTimestamp,
+        Self::TimedOut,
+        Self::PurgedQueued,
+        Self::PurgedInFlight,
+        Self::Fatal,
+        Self::NotEnoughReplicas,
+        Self::UnknownTopic,
+        Self::NotAuthorised,
+        Self::Unreachable,
+        Self::Other,
+    ];
+
+    /// Value of the `failure` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MessageTooLarge => "message_too_large",
+            Self::InvalidRecord => "invalid_record",
+            Self::UnsupportedForFormat => "unsupported_for_format",
+            Self::InvalidTimestamp => "invalid_timestamp",
+            Self::TimedOut => "timed_out",
+            Self::PurgedQueued => "purged_queued",
+            Self::PurgedInFlight => "purged_in_flight",
+            Self::Fatal => "fatal",
+            Self::NotEnoughReplicas => "not_enough_replicas",
+            Self::UnknownTopic => "unknown_topic",
+            Self::NotAuthorised => "not_authorised",
+            Self::Unreachable => "unreachable",
+            Self::Other => "other",
+        }
+    }
+
+    /// Classifies an error of a delivery report. `fatal` says whether the producer is dead: its reports carry the
+    /// underlying code, not the fatal one.
+    pub(super) fn of(error: &KafkaError, fatal: bool) -> Self {
+        let Some(code) = error.rdkafka_error_code() else { return Self::Other };
+        match code {
+            // First, since these say whether a copy may exist.
+            Code::PurgeQueue => Self::PurgedQueued,
+            Code::PurgeInflight => Self::PurgedInFlight,
+            _ if fatal => Self::Fatal,
+            Code::Fatal | Code::GaplessGuarantee | Code::Fenced => Self::Fatal,
+            Code::MessageSizeTooLarge => Self::MessageTooLarge,
+            Code::InvalidRecord => Self::InvalidRecord,
+            Code::UnsupportedForMessageFormat => Self::UnsupportedForFormat,
+            Code::InvalidTimestamp => Self::InvalidTimestamp,
+            Code::MessageTimedOut | Code::RequestTimedOut | Code::OperationTimedOut => Self::TimedOut,
+            Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => Self::NotEnoughReplicas,
+            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => Self::UnknownTopic,
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::SaslAuthenticationFailed => {
+                Self::NotAuthorised
+            }
+            Code::AllBrokersDown | Code::BrokerTransportFailure | Code::BrokerNotAvailable | Code::Resolve => {
+                Self::Unreachable
+            }
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why a producer did not take a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendError {
+    /// Its queue is full.
+    QueueFull,
+    /// It met a fatal error and has to be replaced.
+    Fatal,
+    /// It refuses this message.
+    Refused(Failure),
+}
+
+impl SendError {
+    pub(super) fn of(error: &KafkaError, fatal: bool) -> Self {
+        match error.rdkafka_error_code() {
+            Some(Code::QueueFull) => Self::QueueFull,
+            _ => match Failure::of(error, fatal) {
+                Failure::Fatal => Self::Fatal,
+                failure => Self::Refused(failure),
+            },
+        }
+    }
+}
+
+/// The producer's state as it reports it itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Messages in its queue, in flight included.
+    pub queue_messages: u64,
+    /// Their bytes.
+    pub queue_bytes: u64,
+    /// Brokers it is connected to.
+    pub brokers_up: usize,
+    /// Brokers it is connecting to.
+    pub brokers_connecting: usize,
+    /// Brokers it has no connection to.
+    pub brokers_down: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_of_a_dead_producer_is_fatal_whatever_its_code_unless_it_was_purged() {
+        let failed = |code| KafkaError::MessageProduction(code);
+        assert_eq!(Failure::of(&failed(Code::OutOfOrderSequenceNumber), true), Failure::Fatal);
+        assert_eq!(Failure::of(&failed(Code::PurgeQueue), true), Failure::PurgedQueued);
+        assert_eq!(Failure::of(&failed(Code::OutOfOrderSequenceNumber), false), Failure::Other);
+        assert_eq!(SendError::of(&failed(Code::QueueFull), true), SendError::QueueFull);
+        assert_eq!(SendError::of(&failed(Code::Fatal), false), SendError::Fatal);
+        assert_eq!(
+            SendError::of(&failed(Code::MessageSizeTooLarge), false),
+            SendError::Refused(Failure::MessageTooLarge)
+        );
+    }
+}

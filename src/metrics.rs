@@ -1,0 +1,411 @@
+//! Every metric as a typed field, every label value from a closed set.
+//!
+//! Declared once, here; the table in the README is checked against these declarations by a test. Label values are
+//! enums of this crate or names from the configuration, never input. Counters whose labels are known are created at
+//! start, so that a rate is right from the first event on.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::callback::Kind;
+use crate::refusal::Refusal;
+
+/// What became of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Safe: acknowledged by Kafka.
+    Accepted,
+    /// Authentic, of a kind that is not published.
+    Ignored(Kind),
+    /// Not acknowledged.
+    Refused(Refusal),
+    /// Lost sight of: a defect of the bridge. Always 0.
+    Unresolved,
+}
+
+impl Outcome {
+    /// Value of the `outcome` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Ignored(_) => "ignored",
+            Self::Refused(_) => "refused",
+            Self::Unresolved => "unresolved",
+        }
+    }
+
+    /// Value of the `reason` label.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Accepted => "kafka",
+            Self::Ignored(kind) => kind.label(),
+            Self::Refused(refusal) => refusal.label(),
+            Self::Unresolved => "dropped",
+        }
+    }
+}
+
+/// Why a connection was closed before its first byte was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// As many connections are open as the configuration allows.
+    Limit,
+    /// As many connections of this source are open as the configuration allows.
+    SourceLimit,
+}
+
+impl ConnectionRefusal {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::SourceLimit => "source_limit",
+        }
+    }
+}
+
+/// Why a connection ended without a request that could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionFault {
+    /// What came is not HTTP/1.1; answered with 400, 414 or 431.
+    Unreadable,
+    /// The head did not arrive in time.
+    HeadTooSlow,
+    /// The client left, or the network failed.
+    Broken,
+}
+
+impl ConnectionFault {
+    const ALL: [Self; 3] = [Self::Unreadable, Self::HeadTooSlow, Self::Broken];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::HeadTooSlow => "head_too_slow",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// Why a producer was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuildReason {
+    /// It met a fatal error, after which it can never send again.
+    Fatal,
+    /// Messages were outstanding and nothing was acknowledged for too long.
+    Watchdog,
+}
+
+impl RebuildReason {
+    /// Value of the `reason` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Fatal => "fatal",
+            Self::Watchdog => "watchdog",
+        }
+    }
+}
+
+/// Connection state of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Connected.
+    Up,
+    /// On the way.
+    Connecting,
+    /// Not connected.
+    Down,
+}
+
+impl BrokerState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Up, Self::Connecting, Self::Down];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Connecting => "connecting",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Bounds of the duration buckets in seconds: from the half millisecond of a good day to the sender's 20 s.
+const SECONDS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
+/// Bounds of the signature age in seconds: one step for every retry of the sender, and its expiry at 600.
+const SIGNATURE_AGE_SECONDS: [f64; 16] =
+    [0.0, 1.0, 5.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 600.0, 720.0, 840.0, 1020.0];
+
+/// Every metric of the bridge.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests whose head has reached the service.
+    pub received: IntCounter,
+    callbacks: IntCounterVec,
+    accepted: IntCounter,
+    /// Callbacks between their head and their outcome.
+    pub in_flight: IntGauge,
+    duration: HistogramVec,
+    accepted_duration: Histogram,
+    authentic: IntCounterVec,
+    /// Time between signature and receipt.
+    pub signature_age: Histogram,
+    /// Unknown members that did not fit into an event.
+    pub members_dropped: IntCounter,
+    /// Deliveries acknowledged by Kafka after their callback had been refused.
+    pub delivered_after_refusal: IntCounter,
+    /// Time from handing a message to the producer to its acknowledgement.
+    pub ack_duration: Histogram,
+    /// Messages without a delivery report.
+    pub outstanding: IntGauge,
+    failures: IntCounterVec,
+    /// Messages in the producer's queue, by its own count.
+    pub queue_messages: IntGauge,
+    /// Bytes in the producer's queue, by its own count.
+    pub queue_bytes: IntGauge,
+    brokers: IntGaugeVec,
+    rebuilds: IntCounterVec,
+    /// Open connections of the callback listener.
+    pub connections: IntGauge,
+    connections_refused: IntCounterVec,
+    connection_faults: IntCounterVec,
+    /// Whether a 200 could be made true: 1 or 0.
+    pub ready: IntGauge,
+    key_reloads: IntCounterVec,
+}
+
+impl Metrics {
+    /// Declares every metric; `key_names` are the configured names, `failures` the labels of failed deliveries.
+    #[must_use]
+    pub fn new(key_names: &[&str], failures: &[&str], librdkafka: &str) -> Self {
+        let mut declare = Declare { registry: Registry::new() };
+        let callbacks = declare.counters(
+            "callbacks_total",
+            "Callbacks by what became of them and why.",
+            &["outcome", "reason"],
+        );
+        let duration = declare.histograms(
+            "callback_duration_seconds",
+            "Time from a request's head to its answer, by outcome.",
+            &SECONDS,
+            &["outcome"],
+        );
+        let metrics = Self {
+            received: declare.counter("callbacks_received_total", "Requests whose head has reached the service."),
+            accepted: callbacks.with_label_values(&[Outcome::Accepted.label(), Outcome::Accepted.reason()]),
+            callbacks,
+            in_flight: declare.gauge("callbacks_in_flight", "Callbacks between their head and their outcome."),
+            accepted_duration: duration.with_label_values(&[Outcome::Accepted.label()]),
+            duration,
+            authentic: declare.counters(
+                "authentic_callbacks_total",
+                "Authentic callbacks by the name of the key that signed them and by kind.",
+                &["key", "kind"],
+            ),
+            signature_age: declare.histogram(
+                "signature_age_seconds",
+                "Time between the making of an authentic signature and its receipt.",
+                &SIGNATURE_AGE_SECONDS,
+            ),
+            members_dropped: declare.counter(
+                "members_dropped_total",
+                "Unknown members of recording callbacks that were nested, too long or too many to be published.",
+            ),
+            delivered_after_refusal: declare.counter(
+                "delivered_after_refusal_total",
+                "Events acknowledged by Kafka after their callback had been refused; the sender's retry repeats them.",
+            ),
+            ack_duration: declare.histogram(
+                "kafka_ack_duration_seconds",
+                "Time from handing a message to the producer to its acknowledgement.",
+                &SECONDS,
+            ),
+            outstanding: declare.gauge("kafka_outstanding_messages", "Messages without a delivery report."),
+            failures: declare.counters(
+                "kafka_delivery_failures_total",
+                "Delivery reports of failure, by failure.",
+                &["failure"],
+            ),
+            queue_messages: declare.gauge("kafka_queue_messages", "Messages in the producer's queue."),
+            queue_bytes: declare.gauge("kafka_queue_bytes", "Bytes in the producer's queue."),
+            brokers: declare.gauges("kafka_brokers", "Brokers by state of the connection.", &["state"]),
+            rebuilds: declare.counters("kafka_producer_rebuilds_total", "Producers replaced, by reason.", &["reason"]),
+            connections: declare.gauge("connections", "Open connections of the callback listener."),
+            connections_refused: declare.counters(
+                "connections_refused_total",
+                "Connections closed on arrival, by reason.",
+                &["reason"],
+            ),
+            connection_faults: declare.counters(
+                "connection_faults_total",
+                "Connections ended before a request's head was whole and well formed, by reason.",
+                &["reason"],
+            ),
+            ready: declare.gauge("ready", "Whether a 200 could be made true now: 1 or 0."),
+            key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
+            registry: declare.registry,
+        };
+        metrics.create_known_series(key_names, failures);
+        metrics.describe_build(librdkafka);
+        metrics
+    }
+
+    /// Series that exist from the start read 0 instead of being absent.
+    fn create_known_series(&self, key_names: &[&str], failures: &[&str]) {
+        let refusals = Refusal::ALL.into_iter().map(Outcome::Refused);
+        let ignored = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Recording).map(Outcome::Ignored);
+        for outcome in refusals.chain(ignored).chain([Outcome::Unresolved]) {
+            self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]);
+        }
+        for key in key_names {
+            self.authentic.with_label_values(&[*key, Kind::Recording.label()]);
+        }
+        for failure in failures {
+            self.failures.with_label_values(&[*failure]);
+        }
+        for state in BrokerState::ALL {
+            self.brokers.with_label_values(&[state.label()]);
+        }
+        for reason in [RebuildReason::Fatal, RebuildReason::Watchdog] {
+            self.rebuilds.with_label_values(&[reason.label()]);
+        }
+        for reason in [ConnectionRefusal::Limit, ConnectionRefusal::SourceLimit] {
+            self.connections_refused.with_label_values(&[reason.label()]);
+        }
+        for reason in ConnectionFault::ALL {
+            self.connection_faults.with_label_values(&[reason.label()]);
+        }
+        for result in ["taken", "rejected"] {
+            self.key_reloads.with_label_values(&[result]);
+        }
+    }
+
+    fn describe_build(&self, librdkafka: &str) {
+        let build = IntGaugeVec::new(
+            Opts::new("recording_bridge_build_info", "Always 1; the labels name the build."),
+            &["version", "librdkafka"],
+        )
+        .expect("the name and labels are constants in the form that Prometheus asks for");
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), librdkafka]).set(1);
+        register(&self.registry, build);
+        #[cfg(target_os = "linux")]
+        self.registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .expect("the process is described once");
+    }
+
+    /// Counts the end of a callback that took `seconds`.
+    pub fn resolved(&self, outcome: Outcome, seconds: f64) {
+        if outcome == Outcome::Accepted {
+            self.accepted.inc();
+            self.accepted_duration.observe(seconds);
+        } else {
+            self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]).inc();
+            self.duration.with_label_values(&[outcome.label()]).observe(seconds);
+        }
+    }
+
+    /// Counts an authentic callback; `kind` is `None` where it names no readable type.
+    pub fn authentic(&self, key_name: &str, kind: Option<Kind>) {
+        self.authentic.with_label_values(&[key_name, kind.map_or("unreadable", Kind::label)]).inc();
+    }
+
+    /// Counts a delivery report of failure under its label.
+    pub fn delivery_failed(&self, failure: &'static str) {
+        self.failures.with_label_values(&[failure]).inc();
+    }
+
+    /// Sets the number of brokers in a state.
+    pub fn brokers(&self, state: BrokerState, count: usize) {
+        self.brokers.with_label_values(&[state.label()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a replaced producer.
+    pub fn producer_rebuilt(&self, reason: RebuildReason) {
+        self.rebuilds.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Counts a connection that was closed on arrival.
+    pub fn connection_refused(&self, reason: ConnectionRefusal) {
+        self.connections_refused.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Counts a connection that ended by a fault.
+    pub fn connection_fault(&self, fault: ConnectionFault) {
+        self.connection_faults.with_label_values(&[fault.label()]).inc();
+    }
+
+    /// Counts a change of the key files that was taken over, or could not be.
+    pub fn keys_reloaded(&self, taken: bool) {
+        self.key_reloads.with_label_values(&[if taken { "taken" } else { "rejected" }]).inc();
+    }
+
+    /// Everything in the text format of Prometheus.
+    #[must_use]
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Makes and registers metrics, all under the project's prefix.
+struct Declare {
+    registry: Registry,
+}
+
+const CONSTANT: &str = "metric names, helps, labels and buckets are constants in the form that Prometheus asks for";
+
+impl Declare {
+    fn counter(&mut self, name: &str, help: &str) -> IntCounter {
+        register(&self.registry, IntCounter::new(prefixed(name), help).expect(CONSTANT))
+    }
+
+    fn counters(&mut self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        register(&self.registry, IntCounterVec::new(Opts::new(prefixed(name), help), labels).expect(CONSTANT))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> IntGauge {
+        register(&self.registry, IntGauge::new(prefixed(name), help).expect(CONSTANT))
+    }
+
+    fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        register(&self.registry, IntGaugeVec::new(Opts::new(prefixed(name), help), labels).expect(CONSTANT))
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let options = HistogramOpts::new(prefixed(name), help).buckets(buckets.to_vec());
+        register(&self.registry, Histogram::with_opts(options).expect(CONSTANT))
+    }
+
+    fn histograms(&mut self, name: &str, help: &str, buckets: &[f64], labels: &[&str]) -> HistogramVec {
+        let options = HistogramOpts::new(prefixed(name), help).buckets(buckets.to_vec());
+        register(&self.registry, HistogramVec::new(options, labels).expect(CONSTANT))
+    }
+}
+
+fn prefixed(name: &str) -> String {
+    format!("recording_bridge_{name}")
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {
+    registry.register(Box::new(collector.clone())).expect("every metric is declared once, under its own name");
+    collector
+}
+
+/// Media type of [`Metrics::render`].
+pub use prometheus::TEXT_FORMAT;
