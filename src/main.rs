@@ -1,3 +1,7 @@
-//! The command.
+//! The command `recording-bridge`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recording_bridge::cli::run()
+}

@@ -49,10 +49,15 @@ impl Limits {
 
 /// Serves callbacks until `stop` is cancelled, then closes every connection after its current request. Returns when
 /// the last one is closed; the caller sets the deadline for that.
-pub async fn serve(listener: TcpListener, intake: Arc<Intake>, config: &Config, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let limits = Limits::of(config);
+pub fn serve(
+    listener: TcpListener,
+    intake: Arc<Intake>,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
     let handler = move |request, peer| Arc::clone(&intake).answer(request, peer);
-    accept(listener, handler, limits, Some(metrics), stop).await;
+    accept(listener, handler, Limits::of(config), Some(metrics), stop)
 }
 
 /// The accept loop of both listeners. Connections are counted if there are `metrics` to count them in.

@@ -42,6 +42,24 @@ pub struct Config {
     pub properties: BTreeMap<String, String>,
 }
 
+impl Config {
+    /// Brokers and a topic, without encryption; everything else at its default.
+    #[must_use]
+    pub fn plain(brokers: Vec<String>, topic: String) -> Self {
+        Self {
+            brokers,
+            topic,
+            dead_letter_topic: "recordings.dead-letter".to_owned(),
+            ack_deadline: Duration::from_secs(5),
+            queue_bytes_max: 64 * 1024 * 1024,
+            watchdog: Duration::from_secs(60),
+            tls: None,
+            sasl: None,
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
 /// TLS towards the brokers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsConfig {

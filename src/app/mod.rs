@@ -1,0 +1,244 @@
+//! The whole: the only place where parts are wired, and the order in which they start and stop.
+//!
+//! Start: producer (absent brokers are an outage, not an error) → admin listener → callback listener. Stop: not
+//! ready → drain delay → close the listener → finish requests → finish deliveries → flush the producer → exit.
+
+mod descriptors;
+mod keys;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::callback::{ActiveKeyring, Keyring, Redaction, Window};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::delivery::{self, Delivery};
+use crate::http::intake::{Intake, Parts};
+use crate::http::{Readiness, admin, server};
+use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version};
+use crate::metrics::Metrics;
+use crate::shutdown::{Shutdown, Signals};
+
+/// Part of the grace that is kept for the producer's flush after the last request.
+const FLUSH_RESERVE: Duration = Duration::from_secs(5);
+
+/// Why the bridge cannot run.
+#[derive(Debug)]
+pub enum AppError {
+    /// A listener cannot be opened.
+    Listen(&'static str, SocketAddr, io::Error),
+    /// The producer's settings are unusable.
+    Producer(StartError),
+    /// A thread, a runtime or a signal handler cannot be had.
+    System(&'static str, io::Error),
+}
+
+impl std::fmt::Display for AppError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Listen(listener, address, error) => {
+                write!(formatter, "cannot listen on {address} for {listener}: {error}")
+            }
+            Self::Producer(error) => error.fmt(formatter),
+            Self::System(what, error) => write!(formatter, "no {what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AppError {}
+
+/// The bridge, wired and listening, but not yet serving.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    keyring: Arc<ActiveKeyring>,
+    delivery: Delivery,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    callbacks: TcpListener,
+    admin: TcpListener,
+}
+
+impl std::fmt::Debug for dyn Clock {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Clock")
+    }
+}
+
+impl App {
+    /// Wires the parts, starts the producer and opens both listeners.
+    ///
+    /// # Errors
+    /// If a listener cannot be opened or the settings of the producer are unusable. Absent brokers are no error.
+    pub fn build(config: Config, keyring: Keyring) -> Result<Self, AppError> {
+        descriptors::raise_limit(config.http.connections_max);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let key_names: Vec<&str> = config.callback.keys.iter().map(|key| key.name.as_str()).collect();
+        let failures = Failure::ALL.map(Failure::label);
+        let metrics = Arc::new(Metrics::new(&key_names, &failures, &librdkafka_version()));
+        let producers = LibrdkafkaProducers::new(&config.kafka).map_err(AppError::Producer)?;
+        let waits =
+            delivery::Config { ack_deadline: config.kafka.ack_deadline, watchdog: config.kafka.watchdog };
+        let delivery = Delivery::start(Box::new(producers), Arc::clone(&metrics), Arc::clone(&clock), waits)
+            .map_err(AppError::Producer)?;
+        let admin = listen("admin", config.admin.listen)?;
+        let callbacks = listen("callbacks", config.http.listen)?;
+        Ok(Self {
+            readiness: Readiness::new(delivery.clone()),
+            keyring: Arc::new(ActiveKeyring::new(keyring)),
+            config,
+            clock,
+            delivery,
+            metrics,
+            callbacks,
+            admin,
+        })
+    }
+
+    /// Where callbacks are taken.
+    ///
+    /// # Errors
+    /// If the operating system cannot say.
+    pub fn callback_address(&self) -> io::Result<SocketAddr> {
+        self.callbacks.local_addr()
+    }
+
+    /// Where operators look.
+    ///
+    /// # Errors
+    /// If the operating system cannot say.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// The metrics of this bridge.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Whether a 200 could be made true now.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Serves until `shutdown` is requested or a signal asks for it, then stops in good order.
+    ///
+    /// # Errors
+    /// If a thread, a runtime or a signal handler cannot be had.
+    pub fn run(self, shutdown: &Shutdown) -> Result<(), AppError> {
+        let stop_admin = CancellationToken::new();
+        let admin = self.start_admin(stop_admin.clone())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name("callbacks")
+            .enable_all()
+            .build()
+            .map_err(|error| AppError::System("runtime", error))?;
+        let grace_ends = runtime.block_on(self.serve(shutdown))?;
+        self.stop(runtime, grace_ends, shutdown);
+        stop_admin.cancel();
+        if admin.join().is_err() {
+            tracing::error!("the admin thread has panicked");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    /// The admin listener and the reloading of keys, on a thread of their own.
+    fn start_admin(&self, stop: CancellationToken) -> Result<thread::JoinHandle<()>, AppError> {
+        let system = |error| AppError::System("admin thread", error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
+        let listener = self.admin.try_clone().map_err(system)?;
+        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let reload = keys::reload_for_ever(self.config.callback.clone(), Arc::clone(&self.keyring), self.metrics());
+        let work = async move {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    let serving = admin::serve(listener, metrics, readiness, stop.clone());
+                    tokio::select! {
+                        () = serving => {}
+                        () = reload => {}
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
+            }
+        };
+        thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(work)).map_err(system)
+    }
+
+    /// Serves callbacks until the request to stop, then finishes those under way. Returns when the grace ends.
+    async fn serve(&self, shutdown: &Shutdown) -> Result<Instant, AppError> {
+        let system = |error| AppError::System("callback listener", error);
+        let listener = tokio::net::TcpListener::from_std(self.callbacks.try_clone().map_err(system)?).map_err(system)?;
+        let signals = Signals::take_over().map_err(|error| AppError::System("signal handler", error))?;
+        let deliveries = TaskTracker::new();
+        let parts = Parts {
+            config: self.config.http.clone(),
+            delivery_time: self.config.kafka.ack_deadline,
+            keyring: Arc::clone(&self.keyring),
+            window: Window::new(&self.config.callback),
+            redaction: Redaction::new(&self.config.callback.masked_names),
+            delivery: self.delivery.clone(),
+            readiness: self.readiness.clone(),
+            metrics: self.metrics(),
+        };
+        let intake = Arc::new(Intake::new(parts, Arc::clone(&self.clock), deliveries.clone()));
+        let stop_accepting = CancellationToken::new();
+        let connections = TaskTracker::new();
+        connections.spawn(server::serve(listener, intake, &self.config.http, self.metrics(), stop_accepting.clone()));
+        connections.close();
+        // Signals are heard until the very end, so this task is never waited for.
+        TaskTracker::new().spawn(signals.forward_to(shutdown.clone()));
+        tracing::info!("serving");
+
+        shutdown.requested().await;
+        self.readiness.stop();
+        tokio::select! {
+            () = tokio::time::sleep(self.config.shutdown.drain_delay) => {}
+            () = shutdown.urgent() => {}
+        }
+        stop_accepting.cancel();
+        let grace_ends = self.clock.monotonic() + self.config.shutdown.grace;
+        let requests_end = grace_ends.checked_sub(FLUSH_RESERVE).unwrap_or(grace_ends);
+        let finished = async {
+            connections.wait().await;
+            deliveries.close();
+            deliveries.wait().await;
+        };
+        tokio::select! {
+            () = finished => {}
+            () = tokio::time::sleep_until(requests_end.into()) => {
+                tracing::warn!(deliveries = deliveries.len(), "the grace is over for requests under way");
+            }
+            () = shutdown.urgent() => tracing::warn!("asked twice: not waiting for requests under way"),
+        }
+        Ok(grace_ends)
+    }
+
+    /// Flushes the producer for what is left of the grace.
+    fn stop(&self, runtime: Runtime, grace_ends: Instant, shutdown: &Shutdown) {
+        let left = grace_ends.saturating_duration_since(self.clock.monotonic());
+        self.delivery.stop(if shutdown.is_urgent() { Duration::ZERO } else { left });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+fn listen(name: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let local = listener.local_addr()?;
+        tracing::info!(listener = name, address = %local, "listening");
+        Ok(listener)
+    };
+    open().map_err(|error| AppError::Listen(name, address, error))
+}

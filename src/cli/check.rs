@@ -1,0 +1,87 @@
+//! `check`: every fault of a configuration file at once, and with `--online` what Kafka has to say.
+
+use std::path::PathBuf;
+
+use super::serve::read_config;
+use super::{CommandError, online};
+use crate::callback::read_key;
+use crate::config::Config;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Also ask the brokers: are they there, does the topic exist, how many partitions and replicas has it, does it
+    /// keep what acks=all promises, does it take messages of our size.
+    #[arg(long)]
+    online: bool,
+}
+
+/// What was looked at, one line each.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    lines: Vec<String>,
+    faults: usize,
+}
+
+impl Findings {
+    pub(super) fn good(&mut self, sentence: impl AsRef<str>) {
+        self.lines.push(format!("ok       {}", sentence.as_ref()));
+    }
+
+    pub(super) fn warning(&mut self, sentence: impl AsRef<str>) {
+        self.lines.push(format!("warning  {}", sentence.as_ref()));
+    }
+
+    pub(super) fn fault(&mut self, sentence: impl AsRef<str>) {
+        self.faults += 1;
+        self.lines.push(format!("FAULT    {}", sentence.as_ref()));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the command")]
+pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
+    let config = read_config(&arguments.config)?;
+    let mut findings = Findings::default();
+    findings.good(format!("{} has no fault", arguments.config.display()));
+    for warning in config.warnings() {
+        findings.warning(warning);
+    }
+    look_at_keys(&config, &mut findings);
+    let offline_faults = findings.faults;
+    if arguments.online {
+        online::look(&config.kafka, config.http.body_bytes_max, &mut findings);
+    }
+    for line in &findings.lines {
+        println!("{line}");
+    }
+    match findings.faults {
+        0 => Ok(()),
+        faults if offline_faults > 0 => Err(CommandError::Usage(format!("{faults} faults"))),
+        faults => Err(CommandError::Failed(format!("{faults} faults"))),
+    }
+}
+
+/// Names and lengths, never the keys themselves.
+fn look_at_keys(config: &Config, findings: &mut Findings) {
+    for named in &config.callback.keys {
+        let file = named.file.display();
+        match read_key(named, config.callback.key_length_min) {
+            Ok(key) => {
+                let bound = |count: usize, what: &str| match count {
+                    0 => format!("every {what}"),
+                    count => format!("{count} {what}(s)"),
+                };
+                let accounts = bound(named.app_ids.len(), "account");
+                let domains = bound(named.push_domains.len(), "push domain");
+                findings.good(format!(
+                    "key {}: {} characters in {file}, good for {accounts} and {domains}",
+                    named.name,
+                    key.length()
+                ));
+            }
+            Err(error) => findings.fault(format!("key {} ({file}): {error}", named.name)),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The command line: one file a command, each returning an exit code that scripts can rely on.
+//!
+//! 0 is success, 1 a failure on the way, 64 a mistake in the usage or the configuration. Results go to stdout,
+//! everything else to stderr.
+
+mod check;
+mod demo;
+mod edition;
+mod logging;
+mod online;
+mod send;
+mod serve;
+mod tail;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code for a failure on the way.
+const FAILURE: u8 = 1;
+/// Exit code for a mistake in the usage or the configuration (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+/// Takes recording callbacks of Tencent Cloud live streaming and publishes them to Kafka. A 200 means that the event
+/// is safe: Kafka has acknowledged it with acks=all.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the bridge.
+    Serve(serve::Arguments),
+    /// Find every fault of a configuration file; with --online, look at the brokers and the topic too.
+    Check(check::Arguments),
+    /// Sign a sample recording callback and post it, to try a deployment without the provider.
+    Send(send::Arguments),
+    /// Print events from the topic as they come.
+    Tail(tail::Arguments),
+    /// See the whole thing work in one process, with an embedded broker and nothing to set up.
+    Demo(demo::Arguments),
+}
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub(crate) enum CommandError {
+    /// The arguments or the configuration are wrong.
+    Usage(String),
+    /// Something failed on the way.
+    Failed(String),
+}
+
+impl CommandError {
+    fn failed(what: &str, error: impl fmt::Display) -> Self {
+        Self::Failed(format!("{what}: {error}"))
+    }
+}
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no mistakes.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            if error.print().is_err() {
+                return ExitCode::from(FAILURE);
+            }
+            return ExitCode::from(code);
+        }
+    };
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Send(arguments) => send::run(&arguments),
+        Command::Tail(arguments) => tail::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(CommandError::Usage(sentence)) => complain(&sentence, USAGE),
+        Err(CommandError::Failed(sentence)) => complain(&sentence, FAILURE),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that has no log")]
+fn complain(sentence: &str, code: u8) -> ExitCode {
+    eprintln!("recording-bridge: {sentence}");
+    ExitCode::from(code)
+}

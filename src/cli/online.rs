@@ -1,0 +1,126 @@
+//! What the brokers say about the topics, for `check --online`.
+//!
+//! The promise rests on the topic too: acks=all waits for the replicas in sync, and the topic decides how many those
+//! have to be.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::metadata::{Metadata, MetadataTopic};
+
+use super::check::Findings;
+use crate::kafka::{Config, settings};
+
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Bytes that a message may have beyond four times its body: key, headers, names of members.
+const MESSAGE_OVERHEAD_BYTES: usize = 8 * 1024;
+
+/// Asks the brokers of `config` about its topics.
+pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findings) {
+    let client: Result<AdminClient<DefaultClientContext>, String> = settings::connection(config)
+        .map_err(|error| error.to_string())
+        .and_then(|settings| settings.create().map_err(|error| error.to_string()));
+    let client = match client {
+        Ok(client) => client,
+        Err(error) => return findings.fault(format!("no Kafka client can be made: {error}")),
+    };
+    let metadata = match client.inner().fetch_metadata(None, DEADLINE) {
+        Ok(metadata) => metadata,
+        Err(error) => return findings.fault(format!("{}: no broker answers: {error}", config.brokers.join(","))),
+    };
+    findings.good(format!("{} broker(s) known to the cluster", metadata.brokers().len()));
+    look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
+    match topic(&metadata, &config.dead_letter_topic) {
+        Some(found) => findings.good(format!(
+            "topic {}: {} partition(s)",
+            config.dead_letter_topic,
+            found.partitions().len()
+        )),
+        None => findings.warning(format!("there is no topic {}", config.dead_letter_topic)),
+    }
+}
+
+fn topic<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
+    metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none())
+}
+
+fn look_at_events_topic(
+    client: &AdminClient<DefaultClientContext>,
+    config: &Config,
+    body_bytes_max: usize,
+    metadata: &Metadata,
+    findings: &mut Findings,
+) {
+    let name = &config.topic;
+    let Some(found) = topic(metadata, name) else {
+        return findings.fault(format!("there is no topic {name}, or it may not be seen"));
+    };
+    let partitions = found.partitions();
+    let replicas = partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
+    findings.good(format!("topic {name}: {} partition(s), {replicas} replica(s)", partitions.len()));
+    let leaderless = partitions.iter().filter(|partition| partition.leader() < 0).count();
+    if leaderless > 0 {
+        findings.fault(format!("topic {name}: {leaderless} partition(s) have no leader now"));
+    }
+    if replicas < 2 {
+        findings.warning(format!("topic {name} has one replica: an acknowledged event rests on one disk"));
+    }
+    match settings_of(client, name) {
+        Err(error) => findings.warning(format!("the settings of topic {name} cannot be read: {error}")),
+        Ok(settings) => {
+            look_at_replication(name, replicas, &settings, findings);
+            look_at_size(name, body_bytes_max, &settings, findings);
+        }
+    }
+}
+
+fn look_at_replication(name: &str, replicas: usize, settings: &HashMap<String, String>, findings: &mut Findings) {
+    match number(settings, "min.insync.replicas") {
+        None => findings.warning(format!("topic {name} does not say its min.insync.replicas")),
+        Some(1) => findings.warning(format!(
+            "topic {name} has min.insync.replicas=1: acks=all may mean one broker; 2 of 3 replicas is the usual choice"
+        )),
+        Some(least) if least > replicas => findings.fault(format!(
+            "topic {name} has min.insync.replicas={least} but {replicas} replica(s): nothing can ever be acknowledged"
+        )),
+        Some(least) if least == replicas => findings.warning(format!(
+            "topic {name} has min.insync.replicas={least} of {replicas} replicas: one broker down stops it"
+        )),
+        Some(least) => findings.good(format!("topic {name}: min.insync.replicas={least}")),
+    }
+    if settings.get("unclean.leader.election.enable").is_some_and(|value| value == "true") {
+        findings.warning(format!("topic {name} allows unclean leader election: acknowledged events may be lost"));
+    }
+    if settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        findings.warning(format!("topic {name} is compacted: only the last event of every stream is kept"));
+    }
+}
+
+fn look_at_size(name: &str, body_bytes_max: usize, settings: &HashMap<String, String>, findings: &mut Findings) {
+    let needed = 4 * body_bytes_max + MESSAGE_OVERHEAD_BYTES;
+    match number(settings, "max.message.bytes") {
+        Some(largest) if largest < needed => findings.fault(format!(
+            "topic {name} takes messages of {largest} bytes, but a callback of http.body_bytes_max can make {needed}"
+        )),
+        Some(largest) => findings.good(format!("topic {name} takes messages of {largest} bytes")),
+        None => findings.warning(format!("topic {name} does not say its max.message.bytes")),
+    }
+}
+
+fn number(settings: &HashMap<String, String>, name: &str) -> Option<usize> {
+    settings.get(name)?.parse().ok()
+}
+
+fn settings_of(client: &AdminClient<DefaultClientContext>, topic: &str) -> Result<HashMap<String, String>, String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let options = AdminOptions::new().request_timeout(Some(DEADLINE));
+    let resource = ResourceSpecifier::Topic(topic);
+    let answers =
+        runtime.block_on(client.describe_configs([&resource], &options)).map_err(|error| error.to_string())?;
+    let resource = answers.into_iter().next().ok_or("no answer")?.map_err(|code| code.to_string())?;
+    let entries = resource.entries.into_iter();
+    Ok(entries.filter_map(|entry| entry.value.map(|value| (entry.name, value))).collect())
+}
