@@ -1,6 +1,7 @@
 //! recording-bridge: recording callbacks of Tencent Cloud live streaming in, recording events on Kafka out.
 pub mod callback;
 pub mod clock;
+pub mod config;
 
 pub mod event;
 pub mod http;
