@@ -8,3 +8,4 @@ pub mod kafka;
 pub mod message;
 pub mod metrics;
 pub mod refusal;
+pub mod shutdown;
