@@ -66,9 +66,9 @@ impl Timestamp {
 impl From<SystemTime> for Timestamp {
     /// A clock before 1970 or beyond 9999 is held at that bound.
     fn from(time: SystemTime) -> Self {
-        let microseconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| {
-            i64::try_from(since.as_micros()).unwrap_or(LAST_MICROSECOND).min(LAST_MICROSECOND)
-        });
+        let microseconds = time
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(LAST_MICROSECOND).min(LAST_MICROSECOND));
         Self(microseconds)
     }
 }

@@ -50,6 +50,9 @@ pub struct Message {
 
 impl Message {
     /// Writes `event`, whose callback was accepted at `received_at`, in the form that consumers read.
+    ///
+    /// # Panics
+    /// Never: the wire form has nothing that cannot be written as JSON.
     #[must_use]
     pub fn encode(event: &RecordingEvent, received_at: Timestamp) -> Self {
         let payload = serde_json::to_vec(&WireEvent::of(event))

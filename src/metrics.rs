@@ -136,8 +136,7 @@ impl BrokerState {
 }
 
 /// Bounds of the duration buckets in seconds: from the half millisecond of a good day to the sender's 20 s.
-const SECONDS: [f64; 15] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
+const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
 /// Bounds of the signature age in seconds: one step for every retry of the sender, and its expiry at 600.
 const SIGNATURE_AGE_SECONDS: [f64; 16] =
     [0.0, 1.0, 5.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 600.0, 720.0, 840.0, 1020.0];
@@ -185,11 +184,8 @@ impl Metrics {
     #[must_use]
     pub fn new(key_names: &[&str], failures: &[&str], librdkafka: &str) -> Self {
         let mut declare = Declare { registry: Registry::new() };
-        let callbacks = declare.counters(
-            "callbacks_total",
-            "Callbacks by what became of them and why.",
-            &["outcome", "reason"],
-        );
+        let callbacks =
+            declare.counters("callbacks_total", "Callbacks by what became of them and why.", &["outcome", "reason"]);
         let duration = declare.histograms(
             "callback_duration_seconds",
             "Time from a request's head to its answer, by outcome.",

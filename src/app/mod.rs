@@ -85,8 +85,7 @@ impl App {
         let failures = Failure::ALL.map(Failure::label);
         let metrics = Arc::new(Metrics::new(&key_names, &failures, &librdkafka_version()));
         let producers = LibrdkafkaProducers::new(&config.kafka).map_err(AppError::Producer)?;
-        let waits =
-            delivery::Config { ack_deadline: config.kafka.ack_deadline, watchdog: config.kafka.watchdog };
+        let waits = delivery::Config { ack_deadline: config.kafka.ack_deadline, watchdog: config.kafka.watchdog };
         let delivery = Delivery::start(Box::new(producers), Arc::clone(&metrics), Arc::clone(&clock), waits)
             .map_err(AppError::Producer)?;
         let admin = listen("admin", config.admin.listen)?;
@@ -178,7 +177,8 @@ impl App {
     /// Serves callbacks until the request to stop, then finishes those under way. Returns when the grace ends.
     async fn serve(&self, shutdown: &Shutdown) -> Result<Instant, AppError> {
         let system = |error| AppError::System("callback listener", error);
-        let listener = tokio::net::TcpListener::from_std(self.callbacks.try_clone().map_err(system)?).map_err(system)?;
+        let listener =
+            tokio::net::TcpListener::from_std(self.callbacks.try_clone().map_err(system)?).map_err(system)?;
         let signals = Signals::take_over().map_err(|error| AppError::System("signal handler", error))?;
         let deliveries = TaskTracker::new();
         let parts = Parts {

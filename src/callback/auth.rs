@@ -18,7 +18,7 @@ use super::{Config, Ignored, Kind, Redaction};
 use crate::event::Timestamp;
 
 /// Seconds between the making of a signature and its expiry, by the provider's documentation.
-pub const SIGNATURE_LIFE_SECONDS: i64 = 600;
+const SIGNATURE_LIFE_SECONDS: i64 = 600;
 
 /// When a signature counts.
 #[derive(Debug, Clone, Copy)]

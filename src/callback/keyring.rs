@@ -9,7 +9,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::{Config, KeyConfig};
 
 /// Longest key that the provider's console accepts, in characters.
-pub const KEY_LENGTH_MAX: usize = 32;
+const KEY_LENGTH_MAX: usize = 32;
 
 /// What a key is good for. An empty list means everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

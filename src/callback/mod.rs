@@ -36,6 +36,20 @@ pub struct Config {
     pub keys: Vec<KeyConfig>,
 }
 
+impl Config {
+    /// The defaults around these keys; there is no default for a key.
+    #[must_use]
+    pub fn new(keys: Vec<KeyConfig>) -> Self {
+        Self {
+            expiry_grace: Duration::from_secs(7 * 60),
+            clock_skew: Duration::from_secs(2 * 60),
+            key_length_min: 16,
+            masked_names: Vec::new(),
+            keys,
+        }
+    }
+}
+
 /// One active key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyConfig {

@@ -6,7 +6,7 @@
 //! compared with percent signs decoded.
 
 /// What stands in place of a masked value.
-pub const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 const SENSITIVE: [&str; 6] = ["secret", "token", "sign", "password", "auth", "key"];
 

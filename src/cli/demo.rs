@@ -60,15 +60,15 @@ struct Sent {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    logging::start(LogConfig { level: Level::Warn, format: LogFormat::Text });
+    logging::start(LogConfig { level: Level::Error, format: LogFormat::Text });
     let broker = MockCluster::new(BROKERS)
         .and_then(|cluster| cluster.create_topic(TOPIC, PARTITIONS, BROKERS).map(|()| cluster))
         .map_err(|error| CommandError::failed("the embedded broker cannot be started", error))?;
     let key = Key::new("demo", KEY, Scope::default());
     let config = config(arguments, broker.bootstrap_servers());
     let consumer = tail::start(&config.kafka, true)?;
-    let app = App::build(config, Keyring::new(vec![key.clone()]))
-        .map_err(|error| CommandError::Failed(error.to_string()))?;
+    let app =
+        App::build(config, Keyring::new(vec![key.clone()])).map_err(|error| CommandError::Failed(error.to_string()))?;
     let addresses = app
         .callback_address()
         .and_then(|callbacks| app.admin_address().map(|admin| (callbacks, admin)))
@@ -100,21 +100,15 @@ fn config(arguments: &Arguments, brokers: String) -> Config {
     Config {
         http: http::Config { listen: free(arguments.listen), ..http::Config::default() },
         admin: admin::Config { listen: free(arguments.admin_listen) },
-        callback: callback::Config {
-            expiry_grace: Duration::from_secs(420),
-            clock_skew: Duration::from_secs(120),
-            key_length_min: 16,
-            masked_names: Vec::new(),
-            keys: vec![KeyConfig {
-                name: "demo".to_owned(),
-                file: PathBuf::new(),
-                app_ids: Vec::new(),
-                push_domains: Vec::new(),
-            }],
-        },
-        kafka: kafka::Config::plain(vec![brokers], TOPIC.to_owned()),
+        callback: callback::Config::new(vec![KeyConfig {
+            name: "demo".to_owned(),
+            file: PathBuf::new(),
+            app_ids: Vec::new(),
+            push_domains: Vec::new(),
+        }]),
+        kafka: kafka::Config::new(vec![brokers], TOPIC.to_owned()),
         shutdown: shutdown::Config { drain_delay: Duration::ZERO, ..shutdown::Config::default() },
-        log: LogConfig { level: Level::Warn, format: LogFormat::Text },
+        log: LogConfig { level: Level::Error, format: LogFormat::Text },
     }
 }
 

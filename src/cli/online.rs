@@ -32,13 +32,11 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
     };
     findings.good(format!("{} broker(s) known to the cluster", metadata.brokers().len()));
     look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
-    match topic(&metadata, &config.dead_letter_topic) {
-        Some(found) => findings.good(format!(
-            "topic {}: {} partition(s)",
-            config.dead_letter_topic,
-            found.partitions().len()
-        )),
-        None => findings.warning(format!("there is no topic {}", config.dead_letter_topic)),
+    let name = &config.dead_letter_topic;
+    if let Some(found) = topic(&metadata, name) {
+        findings.good(format!("topic {name}: {} partition(s)", found.partitions().len()));
+    } else {
+        findings.warning(format!("there is no topic {name}"));
     }
 }
 

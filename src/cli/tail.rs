@@ -43,7 +43,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let mut config = match &arguments.config {
         Some(path) => read_config(path)?.kafka,
-        None => Config::plain(arguments.brokers.clone(), String::new()),
+        None => Config::new(arguments.brokers.clone(), String::new()),
     };
     if let Some(topic) = &arguments.topic {
         config.topic.clone_from(topic);
@@ -102,21 +102,19 @@ fn print(message: &BorrowedMessage<'_>, with_metadata: bool, pretty: bool) -> st
     let value = message.payload().unwrap_or_default();
     let event = serde_json::from_slice::<Box<serde_json::value::RawValue>>(value);
     let mut out = std::io::stdout().lock();
-    // The bytes themselves where nothing is added: members keep their order and numbers their digits.
-    match (&event, with_metadata, pretty) {
-        (Ok(event), false, false) => writeln!(out, "{event}")?,
-        _ => {
-            let event: Value =
-                serde_json::from_slice(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into());
-            let shown = if with_metadata { with_place(message, event) } else { event };
-            let text = if pretty { format!("{shown:#}") } else { shown.to_string() };
-            writeln!(out, "{text}")?;
-        }
+    if let (Ok(event), false, false) = (&event, with_metadata, pretty) {
+        // The bytes themselves: members keep their order and numbers their digits.
+        writeln!(out, "{event}")?;
+    } else {
+        let event: Value = serde_json::from_slice(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into());
+        let shown = if with_metadata { with_place(message, &event) } else { event };
+        let text = if pretty { format!("{shown:#}") } else { shown.to_string() };
+        writeln!(out, "{text}")?;
     }
     out.flush()
 }
 
-fn with_place(message: &BorrowedMessage<'_>, event: Value) -> Value {
+fn with_place(message: &BorrowedMessage<'_>, event: &Value) -> Value {
     let headers: BTreeMap<String, String> = message
         .headers()
         .into_iter()

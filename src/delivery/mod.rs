@@ -132,10 +132,9 @@ impl Delivery {
         let report = self.shared.send(&message)?;
         match tokio::time::timeout(self.shared.config.ack_deadline, report).await {
             Ok(Ok(Ok(delivered))) => Ok(Receipt(delivered)),
-            Ok(Ok(Err(Failure::Fatal))) => Err(DeliveryError::ProducerFatal),
+            // The latter: the entry was given up without a report, because its producer is gone.
+            Ok(Ok(Err(Failure::Fatal)) | Err(_)) => Err(DeliveryError::ProducerFatal),
             Ok(Ok(Err(failure))) => Err(DeliveryError::Refused(failure)),
-            // The entry was given up without a report: its producer is gone.
-            Ok(Err(_)) => Err(DeliveryError::ProducerFatal),
             Err(_) => Err(DeliveryError::Deadline),
         }
     }

@@ -97,7 +97,13 @@ impl InFlight {
         match verdict {
             Verdict::Accepted(receipt) => {
                 let (partition, offset) = (receipt.delivered().partition(), receipt.delivered().offset());
-                tracing::debug!(event_id = subject.event_id, stream_id = subject.stream_id, partition, offset, "accepted");
+                tracing::debug!(
+                    event_id = subject.event_id,
+                    stream_id = subject.stream_id,
+                    partition,
+                    offset,
+                    "accepted"
+                );
                 acknowledged()
             }
             Verdict::Ignored(ignored) => {
@@ -147,7 +153,8 @@ fn acknowledged() -> Answer {
 fn refused(refusal: Refusal) -> Answer {
     let body = format!("{{\"code\":{},\"message\":\"{}\"}}", refusal.status(), refusal.sentence());
     let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = StatusCode::from_u16(refusal.status()).expect("every refusal's status is a constant of HTTP");
+    *answer.status_mut() =
+        StatusCode::from_u16(refusal.status()).expect("every refusal's status is a constant of HTTP");
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     match refusal.status() {

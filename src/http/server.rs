@@ -141,12 +141,11 @@ impl Connection {
             () = stop.cancelled() => None,
             () = tokio::time::sleep(age) => None,
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        let ended = if let Some(ended) = ended {
+            ended
+        } else {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         };
         if let (Err(error), Some(metrics)) = (ended, metrics) {
             metrics.connection_fault(fault(&error));

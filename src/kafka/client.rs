@@ -84,7 +84,9 @@ impl Producer for LibrdkafkaProducer {
             .key(message.key().as_ref())
             .payload(message.payload().as_ref())
             .headers(headers);
-        self.client.send(record).map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead(&self.client)))
+        self.client
+            .send(record)
+            .map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead(&self.client)))
     }
 
     fn flush(&self, deadline: Duration) {
@@ -132,6 +134,8 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         let generation = self.generation;
+        // librdkafka warns of options that it calls experimental; ours are chosen.
+        let level = if facility == "CONFWARN" { RDKafkaLogLevel::Debug } else { level };
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::error!(generation, facility, text, "librdkafka");

@@ -6,6 +6,7 @@
 //! does not decide what a failure means for a callback, and it does not retry: that is `delivery`.
 
 pub mod client;
+mod properties;
 pub mod report;
 pub mod settings;
 
@@ -43,9 +44,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Brokers and a topic, without encryption; everything else at its default.
+    /// The defaults around these brokers and this topic; there is no default for either.
     #[must_use]
-    pub fn plain(brokers: Vec<String>, topic: String) -> Self {
+    pub fn new(brokers: Vec<String>, topic: String) -> Self {
         Self {
             brokers,
             topic,

@@ -50,8 +50,6 @@ pub fn producer(config: &Config) -> Result<ClientConfig, StartError> {
         // The most that idempotence allows. One request is one partition, so fewer would make partitions wait for
         // each other wherever the network takes its time.
         ("max.in.flight.requests.per.connection", "5".to_owned()),
-        // Oldest first, and a full queue is an answer of ours.
-        ("queuing.strategy", "fifo".to_owned()),
         // librdkafka's own default of 1 GiB is larger than a pod.
         ("queue.buffering.max.kbytes", queue_kilobytes),
         ("queue.buffering.max.messages", "1000000".to_owned()),
