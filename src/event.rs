@@ -249,7 +249,7 @@ pub struct RecordingFacts {
     pub video_url: Option<String>,
     /// The push address's query, secret values masked.
     pub push_parameters: Option<String>,
-    /// Scalar members that this version does not know, in the order they came.
+    /// Scalar members that this version does not know, by name.
     pub other: Vec<(String, Scalar)>,
 }
 

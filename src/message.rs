@@ -178,7 +178,7 @@ impl<'a> WireEvent<'a> {
     }
 }
 
-/// Unknown members as a JSON object, in the order they came.
+/// Unknown members as a JSON object.
 struct Other<'a>(&'a [(String, Scalar)]);
 
 impl Serialize for Other<'_> {

@@ -188,9 +188,12 @@ fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
 
 /// The scalar members that this version does not know, and how many had to be left behind.
 fn unknown_members(members: &Members<'_>, redaction: &Redaction) -> (Vec<(String, Scalar)>, u64) {
-    let mut kept = Vec::new();
-    let mut dropped = 0;
-    for (name, value) in members.iter().filter(|(name, _)| !KNOWN.contains(&name.as_ref())) {
+    let unknown = members.iter().filter(|(name, _)| !KNOWN.contains(&name.as_ref()));
+    let mut unknown: Vec<_> = unknown.collect();
+    // By name, so that the bytes of an event do not depend on the order in which a sender writes its members.
+    unknown.sort_unstable_by(|(first, _), (second, _)| first.cmp(second));
+    let (mut kept, mut dropped) = (Vec::new(), 0);
+    for (name, value) in unknown {
         let fits = kept.len() < OTHER_MEMBERS_MAX && name.len() + value.get().len() <= OTHER_BYTES_MAX;
         match scalar(name, value, redaction).filter(|_| fits) {
             Some(scalar) => kept.push((name.to_string(), scalar)),

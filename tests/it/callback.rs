@@ -1,0 +1,268 @@
+//! Promise: a body is authentic exactly if one of our keys signed it within its window and for its scope, and what an
+//! authentic body says becomes the event that the schema and the golden files describe, byte for byte.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use recording_bridge::callback::{
+    Config, Inauthentic, Key, Keyring, Malformed, Normalised, Redaction, Rejection, Scope, UnusableReason, Window,
+    authenticate, sign,
+};
+use recording_bridge::event::Timestamp;
+use recording_bridge::message::Message;
+use serde_json::{Value, json};
+
+const NOW: u64 = 1_700_000_000;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+fn cases(name: &str) -> Vec<Value> {
+    let text = fs::read_to_string(data(name)).unwrap();
+    let cases: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: HashSet<&str> = cases.iter().map(|case| case["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), cases.len(), "every case of {name} has a name of its own");
+    cases
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_seconds(NOW, 0).unwrap()
+}
+
+fn window() -> Window {
+    Window::new(&Config::new(Vec::new()))
+}
+
+fn keyring(scope: Scope) -> Keyring {
+    Keyring::new(vec![Key::new("a", "Xz4ZgayTr7rMgWQrH", scope), Key::new("b", "testkeytestkeytest", Scope::default())])
+}
+
+fn label(rejection: Rejection) -> &'static str {
+    match rejection {
+        Rejection::Malformed(Malformed::NotUtf8) => "not_utf8",
+        Rejection::Malformed(Malformed::NotJson) => "not_json",
+        Rejection::Malformed(Malformed::NotObject) => "not_object",
+        Rejection::Malformed(Malformed::DuplicateMember) => "duplicate_member",
+        Rejection::Inauthentic(Inauthentic::SignatureMissing) => "signature_missing",
+        Rejection::Inauthentic(Inauthentic::SignatureMalformed) => "signature_malformed",
+        Rejection::Inauthentic(Inauthentic::SignatureMismatch) => "signature_mismatch",
+        Rejection::Inauthentic(Inauthentic::Expired) => "expired",
+        Rejection::Inauthentic(Inauthentic::TooFarAhead) => "too_far_ahead",
+        Rejection::Inauthentic(Inauthentic::OutOfScope) => "out_of_scope",
+        Rejection::Inauthentic(Inauthentic::ScopeMemberMissing) => "scope_member_missing",
+    }
+}
+
+#[test]
+fn the_provider_s_vectors_are_signed_as_it_signs_them() {
+    for (key, t, expected) in [
+        ("Xz4ZgayTr7rMgWQrH", "1588040109", "a2dabb362a9b811c0e26953a6276a41c"),
+        ("NjFGoDEy", "1614151508", "b9454ab5a85f9b7ad36071f5688ed34d"),
+        ("testkey", "1700000600", "a5ba09136801fd83c5375189bcfc3194"),
+    ] {
+        assert_eq!(sign(&Key::new("k", key, Scope::default()), t), expected);
+    }
+}
+
+#[test]
+fn every_body_is_authenticated_or_rejected_for_its_own_reason() {
+    for case in cases("callbacks/authenticate.jsonl") {
+        let list = |name: &str| case["scope"][name].as_array().cloned().unwrap_or_default();
+        let scope = Scope {
+            app_ids: list("app_ids").iter().map(|id| id.as_u64().unwrap()).collect(),
+            push_domains: list("push_domains").iter().map(|name| name.as_str().unwrap().to_owned()).collect(),
+        };
+        let keyring = keyring(scope);
+        let body = case["body"].as_str().unwrap();
+        let verdict = match authenticate(body.as_bytes(), &keyring, window(), now()) {
+            Ok(authentic) => keyring.keys()[authentic.key_index()].name().to_owned(),
+            Err(rejection) => label(rejection).to_owned(),
+        };
+        assert_eq!(verdict, case["expect"].as_str().unwrap(), "{}: {body}", case["name"]);
+    }
+}
+
+/// `body`, signed by key `a`.
+fn signed(body: &Value, t: u64) -> String {
+    let mut body = body.clone();
+    let key = Key::new("a", "Xz4ZgayTr7rMgWQrH", Scope::default());
+    body["t"] = json!(t);
+    body["sign"] = json!(sign(&key, &t.to_string()));
+    body.to_string()
+}
+
+/// What an authentic body comes to, in the words of the data files.
+fn outcome(body: &str) -> Result<Message, Value> {
+    let keyring = keyring(Scope::default());
+    let authentic = authenticate(body.as_bytes(), &keyring, window(), now()).expect("the body is signed");
+    match authentic.normalise(&Redaction::default()) {
+        Ok(Normalised::Recording { event, .. }) => Ok(Message::encode(&event, now())),
+        Ok(Normalised::Ignored(ignored)) => Err(json!({ "ignored": ignored.kind().label() })),
+        Err(unusable) => {
+            let reason = match unusable.reason {
+                UnusableReason::Missing => "missing",
+                UnusableReason::Invalid => "invalid",
+            };
+            Err(json!({ "unusable": [reason, unusable.member] }))
+        }
+    }
+}
+
+/// A golden file: the key, every header, an empty line, the value.
+fn golden(message: &Message) -> String {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("everything in a message is UTF-8");
+    let mut file = format!("key: {}\n", text(message.key()));
+    for header in message.headers() {
+        file += &format!("{}: {}\n", header.name, text(&header.value));
+    }
+    file + "\n" + &text(message.payload()) + "\n"
+}
+
+#[test]
+fn every_authentic_body_becomes_its_golden_message_or_says_why_not() {
+    let bless = std::env::var_os("RECORDING_BRIDGE_BLESS").is_some();
+    for case in cases("callbacks/normalise.jsonl") {
+        let name = case["name"].as_str().unwrap();
+        let expect = &case["expect"];
+        match (outcome(&signed(&case["body"], NOW + 600)), expect["event"].as_str()) {
+            (Ok(message), Some(file)) => {
+                let path = data(&format!("events/{file}.txt"));
+                if bless {
+                    fs::write(&path, golden(&message)).unwrap();
+                }
+                let expected = fs::read_to_string(&path).unwrap_or_else(|_| panic!("{} is missing", path.display()));
+                assert_eq!(golden(&message), expected, "{name}");
+            }
+            (Err(verdict), None) => assert_eq!(&verdict, expect, "{name}"),
+            (Ok(message), None) => panic!("{name}: an event came of it: {}", golden(&message)),
+            (Err(verdict), Some(_)) => panic!("{name}: no event came of it: {verdict}"),
+        }
+    }
+}
+
+#[test]
+fn no_golden_file_is_left_over() {
+    let named: HashSet<String> = cases("callbacks/normalise.jsonl")
+        .iter()
+        .filter_map(|case| case["expect"]["event"].as_str().map(|name| format!("{name}.txt")))
+        .collect();
+    for file in fs::read_dir(data("events")).unwrap() {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        assert!(named.contains(&file), "{file} belongs to no case");
+    }
+}
+
+#[test]
+fn a_second_delivery_makes_the_same_bytes_save_the_time_of_receipt() {
+    for case in cases("callbacks/normalise.jsonl") {
+        let (first, second) = (outcome(&signed(&case["body"], NOW + 600)), outcome(&signed(&case["body"], NOW - 100)));
+        assert_eq!(first, second, "{}", case["name"]);
+    }
+}
+
+#[test]
+fn nothing_secret_is_in_any_message() {
+    for case in cases("callbacks/normalise.jsonl") {
+        let body = signed(&case["body"], NOW + 600);
+        let Ok(message) = outcome(&body) else { continue };
+        let text = golden(&message);
+        let sent: Value = serde_json::from_str(&body).unwrap();
+        assert!(!text.contains(sent["sign"].as_str().unwrap()), "{}: the signature", case["name"]);
+        for secret in ["00112233445566778899aabbccddeeff", "aa:bb=cc", "txSecret=abc", "\"k\""] {
+            assert!(!text.contains(secret), "{}: {secret}", case["name"]);
+        }
+    }
+}
+
+#[test]
+fn every_golden_and_generated_event_fits_the_published_schema() {
+    let schema = fs::read_to_string(data("../../schema/recording-event.v1.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&schema).unwrap();
+    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
+    let mut checked = 0;
+    let mut check = |name: &str, payload: &[u8]| {
+        let event: Value = serde_json::from_slice(payload).unwrap();
+        let faults: Vec<String> = validator.iter_errors(&event).map(|fault| fault.to_string()).collect();
+        assert!(faults.is_empty(), "{name}: {faults:?}");
+        checked += 1;
+    };
+    for case in cases("callbacks/normalise.jsonl") {
+        if let Ok(message) = outcome(&signed(&case["body"], NOW + 600)) {
+            check(case["name"].as_str().unwrap(), message.payload());
+        }
+    }
+    for seed in 0..2_000 {
+        if let Ok(message) = outcome(&signed(&generated(seed), NOW + 600)) {
+            check(&format!("seed {seed}"), message.payload());
+        }
+    }
+    assert!(checked > 500, "only {checked} events were made");
+    // The schema itself can say no.
+    let good = outcome(&signed(&cases("callbacks/normalise.jsonl")[0]["body"], NOW + 600)).unwrap();
+    for (member, wrong) in [("event_id", json!("x")), ("file_size_bytes", json!(-1)), ("stream_id", json!(null))] {
+        let mut event: Value = serde_json::from_slice(good.payload()).unwrap();
+        event[member] = wrong;
+        assert!(!validator.is_valid(&event), "{member}");
+    }
+}
+
+/// A body made of odd values, most of them allowed, drawn from `seed`.
+fn generated(seed: u64) -> Value {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+    let mut draw = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let texts = ["", "a", "0202", "直播", "a b&c=d;token:x", "\u{10ffff}\"\\/"];
+    let mut body = json!({ "event_type": 100, "appid": draw(u64::MAX), "file_id": format!("f{}", draw(1000)) });
+    body["stream_id"] = json!(texts[1 + usize::try_from(draw(5)).unwrap()]);
+    for name in ["app", "appname", "channel_id", "record_file_id", "record_temp_id", "task_id", "file_format"]
+        .iter()
+        .chain(&["stream_param", "video_url", "callback_ext", "new_text", "my_token"])
+    {
+        if draw(3) > 0 {
+            body[*name] = json!(texts[usize::try_from(draw(6)).unwrap()]);
+        }
+    }
+    let bounds = [
+        ("start_time", 253_402_300_800),
+        ("end_time", 253_402_300_800),
+        ("start_time_usec", 1_000_000),
+        ("end_time_usec", 1_000_000),
+        ("duration", 10_000_000_000),
+        ("file_size", u64::MAX),
+        ("media_start_time", 1 << 62),
+        ("record_bps", 100_000),
+        ("new_number", u64::MAX),
+    ];
+    for (name, below) in bounds {
+        if draw(3) > 0 {
+            let number = draw(below);
+            body[name] = if draw(4) == 0 { json!(number.to_string()) } else { json!(number) };
+        }
+    }
+    body
+}
+
+#[test]
+fn an_event_id_is_the_account_and_the_file_and_nothing_else() {
+    let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for case in cases("callbacks/normalise.jsonl") {
+        if let Ok(message) = outcome(&signed(&case["body"], NOW + 600)) {
+            let event: Value = serde_json::from_slice(message.payload()).unwrap();
+            let file = [&event["record_file_id"], &event["file_id"]].into_iter().find(|id| id.is_string()).unwrap();
+            let identity = format!("{} {file}", event["app_id"]);
+            ids.entry(event["event_id"].to_string()).or_default().push(identity);
+        }
+    }
+    for (id, mut identities) in ids.clone() {
+        identities.dedup();
+        assert_eq!(identities.len(), 1, "{id}");
+    }
+    let identities: HashSet<&String> = ids.values().flatten().collect();
+    assert_eq!(identities.len(), ids.len(), "one id for each identity");
+}

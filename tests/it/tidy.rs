@@ -1,0 +1,235 @@
+//! Promise: the house is as its documents say. Imports point down the table below, files stay short, every metric is
+//! in the README and the reverse, and nothing is left undone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest production code in one file, tests at its end not counted.
+const LINES_MAX: usize = 400;
+
+/// Module → what of this crate it may import, and which outside crates it may name. The lowest come first.
+const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
+    ("clock", &[], &[]),
+    ("refusal", &[], &[]),
+    ("event", &[], &["time", "uuid"]),
+    ("callback", &["event"], &["serde", "serde_json", "md5", "hex", "subtle", "zeroize", "bytes"]),
+    ("message", &["event"], &["serde", "serde_json", "bytes", "xxhash_rust"]),
+    ("spool", &["event", "message"], &["crc32c", "rustix", "tracing", "bytes"]),
+    ("kafka", &["message"], &["rdkafka", "tokio", "tracing"]),
+    ("metrics", &["callback", "event", "refusal"], &["prometheus", "tracing"]),
+    ("delivery", &["event", "message", "kafka", "spool", "metrics", "clock"], &["tokio", "tokio_util", "tracing"]),
+    (
+        "http",
+        &["clock", "refusal", "event", "callback", "message", "metrics", "delivery"],
+        &["bytes", "hyper", "hyper_util", "http_body_util", "tokio", "tokio_util", "serde_json", "tracing"],
+    ),
+    ("config", &["http", "callback", "kafka", "delivery", "spool", "shutdown"], &["serde", "serde_saphyr"]),
+    ("shutdown", &[], &["tokio", "tokio_util", "tracing"]),
+    (
+        "app",
+        &[
+            "clock", "refusal", "event", "callback", "message", "kafka", "metrics", "delivery", "http", "config",
+            "shutdown", "spool",
+        ],
+        &["tokio", "tokio_util", "rustix", "tracing"],
+    ),
+    (
+        "cli",
+        &[
+            "clock", "event", "callback", "message", "kafka", "metrics", "delivery", "http", "config", "shutdown",
+            "app", "spool",
+        ],
+        &["clap", "indicatif", "rdkafka", "serde_json", "tokio", "tracing", "tracing_subscriber", "ureq"],
+    ),
+    ("main", &[], &[]),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.extension().is_some_and(|extension| extension == ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A file up to its tests, without comments.
+fn production(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The first folder or file name below `src`.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The names that follow `before` in `text`, also those in `before{a, b}`.
+fn names_after(text: &str, before: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut names = BTreeSet::new();
+    for (at, _) in text.match_indices(before) {
+        let rest = &text[at + before.len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let group = group.split("};").next().unwrap();
+            let mut depth = 0;
+            let mut item = String::new();
+            for c in group.chars().chain([',']) {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => {
+                        names.insert(word(item.trim()));
+                        item.clear();
+                        continue;
+                    }
+                    _ => {}
+                }
+                item.push(c);
+            }
+        } else {
+            names.insert(word(rest));
+        }
+    }
+    names.remove("");
+    names
+}
+
+/// The crates that a line of the manifest declares.
+fn dependencies() -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap();
+    let lines = section.lines().filter(|line| !line.starts_with('#'));
+    let names = lines.filter_map(|line| line.split_once(" =").map(|(name, _)| name.replace('-', "_")));
+    names.map(|name| if name == "md_5" { "md5".to_owned() } else { name }).collect()
+}
+
+#[test]
+fn imports_point_down_the_table() {
+    let table: BTreeMap<&str, (&[&str], &[&str])> =
+        IMPORTS.iter().map(|(name, own, outside)| (*name, (*own, *outside))).collect();
+    let dependencies = dependencies();
+    assert!(dependencies.contains("rdkafka") && dependencies.contains("md5"), "{dependencies:?}");
+    let mut faults = Vec::new();
+    for path in files(&root().join("src"), "rs") {
+        let module = module(&path);
+        if module == "lib" {
+            continue;
+        }
+        let (own, outside) = table.get(module.as_str()).unwrap_or_else(|| panic!("{module} is not in the table"));
+        let code = production(&path);
+        for name in names_after(&code, "crate::") {
+            if name != module && !own.contains(&name.as_str()) && module != "main" {
+                faults.push(format!("{}: crate::{name}", path.display()));
+            }
+        }
+        for name in &dependencies {
+            let named = code.match_indices(&format!("{name}::")).any(|(at, _)| {
+                let before = code[..at].chars().next_back().unwrap_or(' ');
+                !before.is_alphanumeric() && before != '_' && before != ':'
+            });
+            if named && !outside.contains(&name.as_str()) {
+                faults.push(format!("{}: {name}", path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "imports that the table does not allow:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_table_of_imports_has_no_cycle() {
+    let mut placed: BTreeSet<&str> = BTreeSet::new();
+    let mut left: Vec<_> = IMPORTS.iter().collect();
+    while !left.is_empty() {
+        let before = left.len();
+        left.retain(|(name, own, _)| {
+            let known = own.iter().all(|import| placed.contains(import));
+            if known {
+                placed.insert(name);
+            }
+            !known
+        });
+        assert!(left.len() < before, "these import each other: {left:?}");
+    }
+}
+
+#[test]
+fn files_stay_short() {
+    for path in files(&root().join("src"), "rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.split("#[cfg(test)]").next().unwrap().lines().count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines; split it by noun", path.display());
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for path in files(&root().join("src"), "rs").into_iter().chain(files(&root().join("tests/it"), "rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//!"), "{} has no module documentation", path.display());
+    }
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    // Put together, so that this file does not find itself.
+    let words =
+        [["TO", "DO"], ["FIX", "ME"], ["#[ig", "nore"], ["todo", "!("], ["unimplemented", "!("]].map(|w| w.concat());
+    for path in files(&root().join("src"), "rs").into_iter().chain(files(&root().join("tests"), "rs")) {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in &words {
+            assert!(!text.contains(word.as_str()), "{} holds {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_dependency_says_why_it_is_there() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut section = "";
+    let mut before = "";
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.ends_with("dependencies]") && line.contains(" = ") && !line.starts_with('#') {
+            assert!(before.starts_with('#'), "{line} has no comment");
+        }
+        before = line;
+    }
+}
+
+/// Names in backticks in the first column of the README's table of metrics.
+fn metrics_in_the_readme() -> BTreeSet<String> {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let rows =
+        readme.lines().filter(|line| line.starts_with("| `recording_bridge_") || line.starts_with("| `process_"));
+    rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_metric_is_in_the_readme_and_the_reverse() {
+    let metrics = recording_bridge::metrics::Metrics::new(&["key"], &["timed_out"], "0.0.0");
+    // Histograms by outcome exist from the first outcome on.
+    metrics.resolved(recording_bridge::metrics::Outcome::Unresolved, 0.0);
+    let text = String::from_utf8(metrics.render()).unwrap();
+    let exported: BTreeSet<String> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect();
+    assert!(exported.len() > 20, "{exported:?}");
+    assert_eq!(metrics_in_the_readme(), exported, "left: README, right: exported");
+}
