@@ -1,5 +1,14 @@
-//! Integration tests: one binary, one module a subject.
+//! The integration tests: one binary, one module a subject, so that they share brokers.
+//!
+//! Promise: nothing in here skips. What a test needs and does not find (Java, Maven, a broker that starts) is a
+//! failure that says how to mend it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "real processes are watched by real clocks")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test harness shows what a failed test printed")]
 
 mod callback;
 mod config;
+mod real_kafka;
+mod support;
 mod tidy;

@@ -1,0 +1,189 @@
+//! The real binary, started as an operator would start it.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::load::{Client, Load};
+use super::process::Supervised;
+use super::wait_for;
+
+/// The key that the bridge is configured with.
+pub(crate) const KEY: &str = "Xz4ZgayTr7rMgWQrHtests";
+pub(crate) const PATH: &str = "/callbacks/recording";
+
+const START_PATIENCE: Duration = Duration::from_secs(20);
+/// Grace (25 s) and a little.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `recording-bridge serve`. Dropping it kills it.
+pub(crate) struct Bridge {
+    process: Supervised,
+    callbacks: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Bridge {
+    /// Starts it on ports of its own. `more` is further configuration: whole top-level sections that are not
+    /// written here.
+    pub(crate) fn start(brokers: &str, topic: &str, more: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("recording-bridge-tests-").tempdir().unwrap().keep();
+        let home = folder.join("bridge");
+        fs::create_dir(&home).unwrap();
+        fs::write(home.join("key"), KEY).unwrap();
+        let mut config = format!(
+            "http: {{listen: 127.0.0.1:0, path: {PATH}}}\n\
+             admin: {{listen: 127.0.0.1:0}}\n\
+             callback: {{keys: [{{name: tests, file: key}}]}}\n\
+             kafka: {{brokers: [\"{}\"], topic: {topic}}}\n\
+             shutdown: {{drain_delay: 0s}}\n\
+             log: {{format: json}}\n",
+            brokers.replace(',', "\", \"")
+        );
+        writeln!(config, "{more}").unwrap();
+        let file = home.join("config.yaml");
+        fs::write(&file, config).unwrap();
+        let command = [env!("CARGO_BIN_EXE_recording-bridge"), "serve", "--config", file.to_str().unwrap()];
+        let mut process = Supervised::new(&home, &command.map(str::to_owned));
+        process.start();
+        let callbacks = await_listener(&process, "callbacks");
+        let admin = await_listener(&process, "admin");
+        Self { process, callbacks, admin }
+    }
+
+    pub(crate) fn callbacks(&self) -> SocketAddr {
+        self.callbacks
+    }
+
+    /// A load on this bridge, to be adjusted.
+    pub(crate) fn load(&self, count: u64, rate: f64) -> Load {
+        Load {
+            address: self.callbacks,
+            path: PATH.to_owned(),
+            key: KEY.to_owned(),
+            count,
+            rate,
+            streams: 40,
+            connections: 16,
+            closed_loop_per_stream: false,
+        }
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.process.has_ended()
+    }
+
+    /// The page of metrics.
+    pub(crate) fn metrics(&self) -> String {
+        let (status, text) = Client::new(self.admin).get("/metrics").unwrap();
+        assert_eq!(status, 200, "{text}");
+        text
+    }
+
+    /// `received = accepted + duplicate + ignored + dead_lettered + refused + unresolved + in_flight` once nothing is
+    /// in flight, and `unresolved` is 0. Gives the number received.
+    pub(crate) fn assert_conservation(&self) -> u64 {
+        let in_flight = || sum(&self.metrics(), "recording_bridge_callbacks_in_flight", &[]);
+        wait_for("callbacks in flight to end", STOP_PATIENCE, || self.log_tail(), || (in_flight() == 0).then_some(()));
+        let text = self.metrics();
+        conservation(&text).unwrap_or_else(|fault| panic!("{fault}\n{text}"))
+    }
+
+    /// SIGTERM; the exit code.
+    pub(crate) fn terminate(mut self) -> i32 {
+        self.process.signal(Signal::TERM);
+        self.process.reap(STOP_PATIENCE)
+    }
+
+    pub(crate) fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
+}
+
+/// Waits for the log line that tells where a listener listens: ports are chosen by the operating system.
+fn await_listener(process: &Supervised, listener: &str) -> SocketAddr {
+    let what = format!("the bridge's listener for {listener}");
+    wait_for(
+        &what,
+        START_PATIENCE,
+        || process.log_tail(),
+        || {
+            let log = process.log();
+            let found = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|line| {
+                let is_it = line["message"] == "listening" && line["listener"] == listener;
+                is_it.then(|| line["address"].as_str().unwrap().parse().unwrap())
+            });
+            assert!(found.is_some() || !process.has_ended(), "the bridge ended while starting\n{}", process.log_tail());
+            found
+        },
+    )
+}
+
+/// The law of conservation on a page of metrics at rest: the number received, or what is wrong.
+fn conservation(text: &str) -> Result<u64, String> {
+    let outcome = |name: &str| sum(text, "recording_bridge_callbacks_total", &[("outcome", name)]);
+    let received = sum(text, "recording_bridge_callbacks_received_total", &[]);
+    let in_flight = sum(text, "recording_bridge_callbacks_in_flight", &[]);
+    let outcomes = ["accepted", "duplicate", "ignored", "dead_lettered", "refused", "unresolved"].map(outcome);
+    let accounted = outcomes.iter().sum::<u64>() + in_flight;
+    if outcome("unresolved") != 0 {
+        return Err(format!("{} callbacks are unresolved", outcome("unresolved")));
+    }
+    if sum(text, "recording_bridge_callbacks_total", &[]) != outcomes.iter().sum::<u64>() {
+        return Err("an outcome that the law does not know".to_owned());
+    }
+    if received != accounted {
+        return Err(format!("{received} received and {accounted} accounted for"));
+    }
+    Ok(received)
+}
+
+/// The sum of all samples of `metric` that carry `labels`; 0 if there is none.
+fn sum(text: &str, metric: &str, labels: &[(&str, &str)]) -> u64 {
+    let samples = text.lines().filter_map(|line| line.rsplit_once(' ')).filter(|(sample, _)| {
+        let (name, found) = sample.split_once('{').unwrap_or((sample, ""));
+        // No label of ours holds a quote or a comma.
+        let carries = |(label, value): &(&str, &str)| {
+            found.trim_end_matches('}').split(',').any(|pair| pair == format!("{label}=\"{value}\""))
+        };
+        name == metric && labels.iter().all(carries)
+    });
+    samples.map(|(_, value)| value.parse::<u64>().unwrap_or_else(|_| panic!("{metric} is {value}"))).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "# TYPE recording_bridge_callbacks_received_total counter\n\
+        recording_bridge_callbacks_received_total 10\n\
+        recording_bridge_callbacks_total{outcome=\"accepted\",reason=\"\"} 4\n\
+        recording_bridge_callbacks_total{outcome=\"refused\",reason=\"deadline\"} 2\n\
+        recording_bridge_callbacks_total{outcome=\"refused\",reason=\"expired\"} 3\n\
+        recording_bridge_callbacks_total{outcome=\"unresolved\",reason=\"\"} 0\n\
+        recording_bridge_callbacks_in_flight 1\n";
+
+    #[test]
+    fn conservation_adds_up_every_outcome() {
+        assert_eq!(conservation(PAGE), Ok(10));
+    }
+
+    #[test]
+    fn conservation_is_broken_by_a_callback_that_is_nowhere_or_unresolved_or_of_an_unknown_outcome() {
+        for (from, to) in [
+            ("received_total 10", "received_total 11"),
+            ("reason=\"deadline\"} 2", "reason=\"deadline\"} 1"),
+            ("in_flight 1", "in_flight 0"),
+            ("\"accepted\",reason=\"\"} 4", "\"unresolved\",reason=\"\"} 4"),
+            ("outcome=\"accepted\"", "outcome=\"approved\""),
+        ] {
+            assert!(PAGE.contains(from));
+            assert!(conservation(&PAGE.replace(from, to)).is_err(), "{to}");
+        }
+    }
+}
