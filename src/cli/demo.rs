@@ -4,6 +4,7 @@
 //! every edition sent over real sockets, and the events read back from the topic by a consumer.
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
@@ -61,8 +62,10 @@ struct Sent {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     logging::start(LogConfig { level: Level::Error, format: LogFormat::Text });
+    // Never dropped: the producer may outlive the bridge by a moment, and would complain of a broker that is gone.
     let broker = MockCluster::new(BROKERS)
         .and_then(|cluster| cluster.create_topic(TOPIC, PARTITIONS, BROKERS).map(|()| cluster))
+        .map(ManuallyDrop::new)
         .map_err(|error| CommandError::failed("the embedded broker cannot be started", error))?;
     let key = Key::new("demo", KEY, Scope::default());
     let config = config(arguments, broker.bootstrap_servers());
