@@ -29,6 +29,9 @@ use crate::shutdown::{Shutdown, Signals};
 /// Part of the grace that is kept for the producer's flush after the last request.
 const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
+/// Time for tasks whose outcome is known to hand it on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Why the bridge cannot run.
 #[derive(Debug)]
 pub enum AppError {
@@ -142,8 +145,9 @@ impl App {
             .enable_all()
             .build()
             .map_err(|error| AppError::System("runtime", error))?;
-        let grace_ends = runtime.block_on(self.serve(shutdown))?;
-        self.stop(runtime, grace_ends, shutdown);
+        let deliveries = TaskTracker::new();
+        let grace_ends = runtime.block_on(self.serve(shutdown, &deliveries))?;
+        self.stop(runtime, &deliveries, grace_ends, shutdown);
         stop_admin.cancel();
         if admin.join().is_err() {
             tracing::error!("the admin thread has panicked");
@@ -175,12 +179,11 @@ impl App {
     }
 
     /// Serves callbacks until the request to stop, then finishes those under way. Returns when the grace ends.
-    async fn serve(&self, shutdown: &Shutdown) -> Result<Instant, AppError> {
+    async fn serve(&self, shutdown: &Shutdown, deliveries: &TaskTracker) -> Result<Instant, AppError> {
         let system = |error| AppError::System("callback listener", error);
         let listener =
             tokio::net::TcpListener::from_std(self.callbacks.try_clone().map_err(system)?).map_err(system)?;
         let signals = Signals::take_over().map_err(|error| AppError::System("signal handler", error))?;
-        let deliveries = TaskTracker::new();
         let parts = Parts {
             config: self.config.http.clone(),
             delivery_time: self.config.kafka.ack_deadline,
@@ -224,11 +227,15 @@ impl App {
         Ok(grace_ends)
     }
 
-    /// Flushes the producer for what is left of the grace.
-    fn stop(&self, runtime: Runtime, grace_ends: Instant, shutdown: &Shutdown) {
+    /// Flushes the producer for what is left of the grace, and lets every callback learn its outcome.
+    fn stop(&self, runtime: Runtime, deliveries: &TaskTracker, grace_ends: Instant, shutdown: &Shutdown) {
         let left = grace_ends.saturating_duration_since(self.clock.monotonic());
         self.delivery.stop(if shutdown.is_urgent() { Duration::ZERO } else { left });
-        runtime.shutdown_timeout(Duration::from_secs(1));
+        // What has no report is given up by now, so whoever still waits is about to be told.
+        if runtime.block_on(async { tokio::time::timeout(LAST_WORDS, deliveries.wait()).await }).is_err() {
+            tracing::error!(deliveries = deliveries.len(), "deliveries did not end");
+        }
+        runtime.shutdown_timeout(LAST_WORDS);
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Config {
     pub clock_skew: Duration,
     /// Shortest accepted key, in characters.
     pub key_length_min: usize,
-    /// Further names of push parameters whose values are masked.
+    /// Further names of push parameters and unknown members whose values are masked.
     pub masked_names: Vec<String>,
     /// The active keys.
     pub keys: Vec<KeyConfig>,

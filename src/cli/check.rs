@@ -6,6 +6,7 @@ use super::serve::read_config;
 use super::{CommandError, online};
 use crate::callback::read_key;
 use crate::config::Config;
+use crate::kafka::LibrdkafkaProducers;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -49,6 +50,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         findings.warning(warning);
     }
     look_at_keys(&config, &mut findings);
+    match LibrdkafkaProducers::new(&config.kafka).and_then(|producers| producers.check()) {
+        Ok(()) => findings.good("the settings of the producer are usable"),
+        Err(error) => findings.fault(error.to_string()),
+    }
     let offline_faults = findings.faults;
     if arguments.online {
         online::look(&config.kafka, config.http.body_bytes_max, &mut findings);
@@ -56,10 +61,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     for line in &findings.lines {
         println!("{line}");
     }
+    let sentence = format!("{} fault(s)", findings.faults);
     match findings.faults {
         0 => Ok(()),
-        faults if offline_faults > 0 => Err(CommandError::Usage(format!("{faults} faults"))),
-        faults => Err(CommandError::Failed(format!("{faults} faults"))),
+        _ if offline_faults > 0 => Err(CommandError::Usage(sentence)),
+        _ => Err(CommandError::Failed(sentence)),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{CommandError, logging};
-use crate::app::App;
+use crate::app::{App, AppError};
 use crate::callback::Keyring;
 use crate::config::Config;
 use crate::shutdown::Shutdown;
@@ -29,7 +29,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         keys = keyring.keys().len(),
         "starting"
     );
-    let app = App::build(config, keyring).map_err(|error| CommandError::Failed(error.to_string()))?;
+    let app = App::build(config, keyring).map_err(|error| match error {
+        AppError::Producer(_) => CommandError::Usage(error.to_string()),
+        AppError::Listen(..) | AppError::System(..) => CommandError::Failed(error.to_string()),
+    })?;
     app.run(&Shutdown::new()).map_err(|error| CommandError::Failed(error.to_string()))
 }
 

@@ -10,8 +10,9 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
-use super::CommandError;
 use super::serve::read_config;
+use super::{CommandError, logging};
+use crate::config::{Level, LogConfig, LogFormat};
 use crate::kafka::{Config, settings};
 
 /// How long the brokers may take to answer at the start.
@@ -41,6 +42,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
+    logging::start(LogConfig { level: Level::Warn, format: LogFormat::Text });
     let mut config = match &arguments.config {
         Some(path) => read_config(path)?.kafka,
         None => Config::new(arguments.brokers.clone(), String::new()),

@@ -81,8 +81,8 @@ fn probe(shared: &Arc<Shared>) {
     }
 }
 
-/// Ready means that an acknowledgement could be had now: recent acknowledgements prove it, otherwise the brokers are
-/// asked. Messages that have waited beyond the deadline are proof to the contrary, whatever the brokers say.
+/// Ready means that an acknowledgement could be had now. The brokers are asked for the topic and its leaders; messages
+/// that have waited beyond the deadline are proof to the contrary, whatever the brokers say.
 fn judge(shared: &Shared) -> Result<(), String> {
     let now = shared.clock.monotonic();
     let (producer, overdue) = {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -123,7 +124,10 @@ impl Connection {
         // Connections that came together must not all be closed together.
         let jitter = stream.peer_addr().map_or(0, |address| u32::from(address.port()) % 100);
         let age = limits.age_max + limits.age_max / 10 * jitter / 100;
+        let served = Arc::new(AtomicBool::new(false));
+        let serving = Arc::clone(&served);
         let service = service_fn(move |request| {
+            serving.store(true, Ordering::Relaxed);
             let answer = handler(request, peer);
             async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
@@ -148,7 +152,11 @@ impl Connection {
             connection.await
         };
         if let (Err(error), Some(metrics)) = (ended, metrics) {
-            metrics.connection_fault(fault(&error));
+            // A connection that has served its purpose and then stayed idle ends in the same way as a slow head.
+            let idle = error.is_timeout() && served.load(Ordering::Relaxed);
+            if !idle {
+                metrics.connection_fault(fault(&error));
+            }
         }
         drop(place);
     }

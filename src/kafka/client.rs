@@ -4,8 +4,8 @@
 //! per message. Here a full queue is an answer, and the number of a message travels as librdkafka's opaque pointer
 //! value, so that nothing is allocated for it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -44,13 +44,21 @@ impl LibrdkafkaProducers {
     pub fn new(config: &Config) -> Result<Self, StartError> {
         Ok(Self { settings: settings::producer(config)?, topic: config.topic.clone() })
     }
+
+    /// Whether librdkafka takes the settings. Certificates and keys are read, no broker is asked.
+    ///
+    /// # Errors
+    /// What librdkafka says against them.
+    pub fn check(&self) -> Result<(), StartError> {
+        let made: Result<BaseProducer, _> = self.settings.create();
+        made.map(drop).map_err(unusable)
+    }
 }
 
 impl Producers for LibrdkafkaProducers {
     fn start(&self, generation: u64, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError> {
-        let context = Context { generation, observer, dead: AtomicBool::new(false) };
-        let client = BaseProducer::from_config_and_context(&self.settings, context)
-            .map_err(|error| StartError::new(format!("the producer cannot be made: {error}")))?;
+        let context = Context { generation, observer, dead: AtomicBool::new(false), complaints: Mutex::default() };
+        let client = BaseProducer::from_config_and_context(&self.settings, context).map_err(unusable)?;
         let client = Arc::new(client);
         let closed = Arc::new(AtomicBool::new(false));
         let polled = (Arc::clone(&client), Arc::clone(&closed));
@@ -65,6 +73,11 @@ impl Producers for LibrdkafkaProducers {
             .map_err(|error| StartError::new(format!("the producer's thread cannot be started: {error}")))?;
         Ok(Arc::new(LibrdkafkaProducer { client, closed, topic: self.topic.clone() }))
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+fn unusable(error: KafkaError) -> StartError {
+    StartError::new(format!("the producer cannot be made: {error}"))
 }
 
 struct LibrdkafkaProducer {
@@ -119,9 +132,27 @@ struct Context {
     generation: u64,
     observer: Arc<dyn Observer>,
     dead: AtomicBool,
+    /// What was complained of last, and how often in a row.
+    complaints: Mutex<(String, u32)>,
 }
 
+/// Of complaints that are repeated word for word, one in so many is logged: librdkafka repeats some for every
+/// attempt to connect, several times a second for as long as an outage lasts.
+const REPEATED_COMPLAINTS: u32 = 256;
+
 impl Context {
+    /// How often `subject` was complained of in a row, if that is worth a line.
+    fn complaint(&self, subject: &str) -> Option<u32> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, count) = &mut *complaints;
+        if last != subject {
+            subject.clone_into(last);
+            *count = 0;
+        }
+        *count = count.wrapping_add(1);
+        (*count % REPEATED_COMPLAINTS == 1).then_some(*count)
+    }
+
     /// Whether the producer has met a fatal error. Reports carry the underlying code, so librdkafka is asked itself.
     fn is_dead(&self, client: &BaseProducer<Self>) -> bool {
         if client.client().fatal_error().is_some() {
@@ -136,16 +167,16 @@ impl ClientContext for Context {
         let generation = self.generation;
         // librdkafka warns of options that it calls experimental; ours are chosen.
         let level = if facility == "CONFWARN" { RDKafkaLogLevel::Debug } else { level };
+        if matches!(level, RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug) {
+            tracing::debug!(generation, facility, text, "librdkafka");
+            return;
+        }
+        let Some(repeated) = self.complaint(facility) else { return };
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(generation, facility, text, "librdkafka");
+                tracing::error!(generation, facility, text, repeated, "librdkafka");
             }
-            RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => {
-                tracing::warn!(generation, facility, text, "librdkafka");
-            }
-            RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                tracing::debug!(generation, facility, text, "librdkafka");
-            }
+            _ => tracing::warn!(generation, facility, text, repeated, "librdkafka"),
         }
     }
 
@@ -164,7 +195,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(generation = self.generation, %error, reason, "librdkafka");
+        if let Some(repeated) = self.complaint(&error.to_string()) {
+            tracing::warn!(generation = self.generation, %error, reason, repeated, "librdkafka");
+        }
         if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::Fatal) {
             self.dead.store(true, Ordering::Release);
             self.observer.fatal(self.generation);

@@ -74,7 +74,7 @@ impl Metrics {
             &["outcome"],
         );
         let metrics = Self {
-            received: declare.counter("callbacks_received_total", "Requests whose head has reached the service."),
+            received: declare.counter("callbacks_received_total", "Requests whose head has reached the service, those for the health path excepted."),
             accepted: callbacks.with_label_values(&[Outcome::Accepted.label(), Outcome::Accepted.reason()]),
             callbacks,
             in_flight: declare.gauge("callbacks_in_flight", "Callbacks between their head and their outcome."),
@@ -92,7 +92,7 @@ impl Metrics {
             ),
             members_dropped: declare.counter(
                 "members_dropped_total",
-                "Unknown members of recording callbacks that were nested, too long or too many to be published.",
+                "Unknown members of recording callbacks that were left out: nested, too long, too many, or no plain number.",
             ),
             delivered_after_refusal: declare.counter(
                 "delivered_after_refusal_total",
