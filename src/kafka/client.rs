@@ -5,7 +5,7 @@
 //! value, so that nothing is allocated for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -57,9 +57,16 @@ impl LibrdkafkaProducers {
 
 impl Producers for LibrdkafkaProducers {
     fn start(&self, generation: u64, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError> {
-        let context = Context { generation, observer, dead: AtomicBool::new(false), complaints: Mutex::default() };
+        let context = Context {
+            generation,
+            observer,
+            dead: AtomicBool::new(false),
+            complaints: Mutex::default(),
+            client: OnceLock::new(),
+        };
         let client = BaseProducer::from_config_and_context(&self.settings, context).map_err(unusable)?;
         let client = Arc::new(client);
+        client.context().know(&client);
         let closed = Arc::new(AtomicBool::new(false));
         let polled = (Arc::clone(&client), Arc::clone(&closed));
         thread::Builder::new()
@@ -97,9 +104,7 @@ impl Producer for LibrdkafkaProducer {
             .key(message.key().as_ref())
             .payload(message.payload().as_ref())
             .headers(headers);
-        self.client
-            .send(record)
-            .map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead(&self.client)))
+        self.client.send(record).map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead()))
     }
 
     fn flush(&self, deadline: Duration) {
@@ -134,6 +139,8 @@ struct Context {
     dead: AtomicBool,
     /// What was complained of last, and how often in a row.
     complaints: Mutex<(String, u32)>,
+    /// The producer that this context belongs to; weak, since the producer holds the context.
+    client: OnceLock<Weak<BaseProducer<Self>>>,
 }
 
 /// Of complaints that are repeated word for word, one in so many is logged: librdkafka repeats some for every
@@ -153,9 +160,15 @@ impl Context {
         (*count % REPEATED_COMPLAINTS == 1).then_some(*count)
     }
 
-    /// Whether the producer has met a fatal error. Reports carry the underlying code, so librdkafka is asked itself.
-    fn is_dead(&self, client: &BaseProducer<Self>) -> bool {
-        if client.client().fatal_error().is_some() {
+    fn know(&self, client: &Arc<BaseProducer<Self>>) {
+        let _first = self.client.set(Arc::downgrade(client));
+    }
+
+    /// Whether the producer has met a fatal error. Its reports and its error events carry the underlying code, so
+    /// librdkafka is asked itself.
+    fn is_dead(&self) -> bool {
+        let client = self.client.get().and_then(Weak::upgrade);
+        if client.is_some_and(|client| client.client().fatal_error().is_some()) {
             self.dead.store(true, Ordering::Release);
         }
         self.dead.load(Ordering::Acquire)
@@ -198,8 +211,7 @@ impl ClientContext for Context {
         if let Some(repeated) = self.complaint(&error.to_string()) {
             tracing::warn!(generation = self.generation, %error, reason, repeated, "librdkafka");
         }
-        if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::Fatal) {
-            self.dead.store(true, Ordering::Release);
+        if self.is_dead() {
             self.observer.fatal(self.generation);
         }
     }
@@ -211,7 +223,7 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let outcome = match result {
             Ok(message) => Ok(Delivered::new(message.partition(), message.offset())),
-            Err((error, _)) => Err(Failure::of(error, self.dead.load(Ordering::Acquire))),
+            Err((error, _)) => Err(Failure::of(error, self.is_dead())),
         };
         let sequence = u64::try_from(opaque).expect("a sequence number was put in");
         self.observer.report(Report { generation: self.generation, sequence, outcome });
