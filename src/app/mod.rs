@@ -60,14 +60,20 @@ impl std::error::Error for AppError {}
 /// The bridge, wired and listening, but not yet serving.
 #[derive(Debug)]
 pub struct App {
+    wired: Wired,
+    callbacks: TcpListener,
+    admin: TcpListener,
+}
+
+/// Everything but the listeners, which belong to whoever accepts from them: a port is closed when its last owner goes.
+#[derive(Debug)]
+struct Wired {
     config: Config,
     clock: Arc<dyn Clock>,
     keyring: Arc<ActiveKeyring>,
     delivery: Delivery,
     readiness: Readiness,
     metrics: Arc<Metrics>,
-    callbacks: TcpListener,
-    admin: TcpListener,
 }
 
 impl std::fmt::Debug for dyn Clock {
@@ -93,16 +99,15 @@ impl App {
             .map_err(AppError::Producer)?;
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;
-        Ok(Self {
+        let wired = Wired {
             readiness: Readiness::new(delivery.clone()),
             keyring: Arc::new(ActiveKeyring::new(keyring)),
             config,
             clock,
             delivery,
             metrics,
-            callbacks,
-            admin,
-        })
+        };
+        Ok(Self { wired, callbacks, admin })
     }
 
     /// Where callbacks are taken.
@@ -124,13 +129,13 @@ impl App {
     /// The metrics of this bridge.
     #[must_use]
     pub fn metrics(&self) -> Arc<Metrics> {
-        Arc::clone(&self.metrics)
+        Arc::clone(&self.wired.metrics)
     }
 
     /// Whether a 200 could be made true now.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        self.readiness.clone()
+        self.wired.readiness.clone()
     }
 
     /// Serves until `shutdown` is requested or a signal asks for it, then stops in good order.
@@ -138,16 +143,17 @@ impl App {
     /// # Errors
     /// If a thread, a runtime or a signal handler cannot be had.
     pub fn run(self, shutdown: &Shutdown) -> Result<(), AppError> {
+        let Self { wired, callbacks, admin } = self;
         let stop_admin = CancellationToken::new();
-        let admin = self.start_admin(stop_admin.clone())?;
+        let admin = wired.start_admin(admin, stop_admin.clone())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("callbacks")
             .enable_all()
             .build()
             .map_err(|error| AppError::System("runtime", error))?;
         let deliveries = TaskTracker::new();
-        let grace_ends = runtime.block_on(self.serve(shutdown, &deliveries))?;
-        self.stop(runtime, &deliveries, grace_ends, shutdown);
+        let grace_ends = runtime.block_on(wired.serve(callbacks, shutdown, &deliveries))?;
+        wired.stop(runtime, &deliveries, grace_ends, shutdown);
         stop_admin.cancel();
         if admin.join().is_err() {
             tracing::error!("the admin thread has panicked");
@@ -155,14 +161,16 @@ impl App {
         tracing::info!("stopped");
         Ok(())
     }
+}
 
+impl Wired {
     /// The admin listener and the reloading of keys, on a thread of their own.
-    fn start_admin(&self, stop: CancellationToken) -> Result<thread::JoinHandle<()>, AppError> {
+    fn start_admin(&self, listener: TcpListener, stop: CancellationToken) -> Result<thread::JoinHandle<()>, AppError> {
         let system = |error| AppError::System("admin thread", error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
-        let listener = self.admin.try_clone().map_err(system)?;
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        let reload = keys::reload_for_ever(self.config.callback.clone(), Arc::clone(&self.keyring), self.metrics());
+        let reload =
+            keys::reload_for_ever(self.config.callback.clone(), Arc::clone(&self.keyring), Arc::clone(&metrics));
         let work = async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
@@ -179,10 +187,14 @@ impl App {
     }
 
     /// Serves callbacks until the request to stop, then finishes those under way. Returns when the grace ends.
-    async fn serve(&self, shutdown: &Shutdown, deliveries: &TaskTracker) -> Result<Instant, AppError> {
+    async fn serve(
+        &self,
+        callbacks: TcpListener,
+        shutdown: &Shutdown,
+        deliveries: &TaskTracker,
+    ) -> Result<Instant, AppError> {
         let system = |error| AppError::System("callback listener", error);
-        let listener =
-            tokio::net::TcpListener::from_std(self.callbacks.try_clone().map_err(system)?).map_err(system)?;
+        let listener = tokio::net::TcpListener::from_std(callbacks).map_err(system)?;
         let signals = Signals::take_over().map_err(|error| AppError::System("signal handler", error))?;
         let parts = Parts {
             config: self.config.http.clone(),
@@ -192,12 +204,18 @@ impl App {
             redaction: Redaction::new(&self.config.callback.masked_names),
             delivery: self.delivery.clone(),
             readiness: self.readiness.clone(),
-            metrics: self.metrics(),
+            metrics: Arc::clone(&self.metrics),
         };
         let intake = Arc::new(Intake::new(parts, Arc::clone(&self.clock), deliveries.clone()));
         let stop_accepting = CancellationToken::new();
         let connections = TaskTracker::new();
-        connections.spawn(server::serve(listener, intake, &self.config.http, self.metrics(), stop_accepting.clone()));
+        connections.spawn(server::serve(
+            listener,
+            intake,
+            &self.config.http,
+            Arc::clone(&self.metrics),
+            stop_accepting.clone(),
+        ));
         connections.close();
         // Signals are heard until the very end, so this task is never waited for.
         TaskTracker::new().spawn(signals.forward_to(shutdown.clone()));
