@@ -26,7 +26,8 @@ use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version}
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Signals};
 
-/// Part of the grace that is kept for the producer's flush after the last request.
+/// Part of the grace that is kept for the producer's flush after the last request, if every request has its deadline
+/// before it.
 const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
 /// Time for tasks whose outcome is known to hand it on.
@@ -228,8 +229,9 @@ impl Wired {
             () = shutdown.urgent() => {}
         }
         stop_accepting.cancel();
-        let grace_ends = self.clock.monotonic() + self.config.shutdown.grace;
-        let requests_end = grace_ends.checked_sub(FLUSH_RESERVE).unwrap_or(grace_ends);
+        let (begun, grace) = (self.clock.monotonic(), self.config.shutdown.grace);
+        let requests_end =
+            begun + grace.saturating_sub(FLUSH_RESERVE).max(self.config.http.request_deadline.min(grace));
         let finished = async {
             connections.wait().await;
             deliveries.close();
@@ -242,14 +244,16 @@ impl Wired {
             }
             () = shutdown.urgent() => tracing::warn!("asked twice: not waiting for requests under way"),
         }
-        Ok(grace_ends)
+        Ok(begun + grace)
     }
 
     /// Flushes the producer for what is left of the grace, and lets every callback learn its outcome.
     fn stop(&self, runtime: Runtime, deliveries: &TaskTracker, grace_ends: Instant, shutdown: &Shutdown) {
         let left = grace_ends.saturating_duration_since(self.clock.monotonic());
-        self.delivery.stop(if shutdown.is_urgent() { Duration::ZERO } else { left });
-        // What has no report is given up by now, so whoever still waits is about to be told.
+        self.delivery.stop(left, || shutdown.is_urgent());
+        // What has no report is given up by now, so whoever still waits is about to be told. A set that is not closed
+        // would be waited for in vain, and it is still open if the grace or the patience ended first.
+        deliveries.close();
         if runtime.block_on(async { tokio::time::timeout(LAST_WORDS, deliveries.wait()).await }).is_err() {
             tracing::error!(deliveries = deliveries.len(), "deliveries did not end");
         }

@@ -23,6 +23,9 @@ use crate::message::Message;
 use crate::metrics::{BrokerState, Metrics, RebuildReason};
 use outstanding::{Entry, Outstanding};
 
+/// How often the end of the process looks whether it has become urgent.
+const FLUSH_SLICE: Duration = Duration::from_millis(100);
+
 /// How long delivery waits for Kafka.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
@@ -145,8 +148,9 @@ impl Delivery {
         self.shared.ready.load(Ordering::Acquire)
     }
 
-    /// Takes no more messages, and waits until every one has its report or `deadline` has passed. Blocks.
-    pub fn stop(&self, deadline: Duration) {
+    /// Takes no more messages, and waits until every one has its report, `deadline` has passed or the end `is_urgent`.
+    /// Blocks.
+    pub fn stop(&self, deadline: Duration, is_urgent: impl Fn() -> bool) {
         let producer = {
             let mut gate = self.shared.gate();
             gate.stopping = true;
@@ -154,7 +158,14 @@ impl Delivery {
         };
         self.shared.ready.store(false, Ordering::Release);
         self.shared.alarm.notify_all();
-        producer.flush(deadline);
+        let ends = self.shared.clock.monotonic() + deadline;
+        loop {
+            let left = ends.saturating_duration_since(self.shared.clock.monotonic());
+            if self.shared.gate().outstanding.oldest().is_none() || left.is_zero() || is_urgent() {
+                break;
+            }
+            producer.flush(left.min(FLUSH_SLICE));
+        }
         let left = self.shared.gate().outstanding.take_all();
         if !left.is_empty() {
             tracing::warn!(messages = left.len(), "stopping with messages that have no delivery report");

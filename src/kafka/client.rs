@@ -109,7 +109,7 @@ impl Producer for LibrdkafkaProducer {
 
     fn flush(&self, deadline: Duration) {
         if let Err(error) = self.client.flush(deadline) {
-            tracing::warn!(%error, "some messages have no delivery report at the flush deadline");
+            tracing::debug!(%error, "some messages have no delivery report at the flush deadline");
         }
     }
 
