@@ -9,6 +9,10 @@
 
 mod callback;
 mod config;
+mod faults;
+mod http;
+mod lifecycle;
 mod real_kafka;
 mod support;
+mod support_app;
 mod tidy;
