@@ -1,7 +1,10 @@
 //! The head of a request: what hyper lets through and this server does not.
 //!
-//! hyper accepts a missing, repeated or invalid Host, several Transfer-Encodings, Content-Length beside chunked, and
-//! any method and path. Every such leniency is a chance for two parsers to see two different requests.
+//! hyper accepts a missing, repeated or invalid Host, several Transfer-Encodings, and any method and path. Every such
+//! leniency is a chance for two parsers to see two different requests.
+//!
+//! Two leniencies cannot be seen from here, since hyper has settled them: equal Content-Lengths count as one (RFC 9110,
+//! 8.6), and beside chunked a Content-Length is dropped and the connection closed after the answer (RFC 9112, 6.3).
 
 use std::net::IpAddr;
 
