@@ -3,6 +3,8 @@
 //!
 //! The broker is librdkafka's mock cluster, which fails on demand and proves nothing about durability.
 
+#![expect(clippy::float_cmp, reason = "counters are whole numbers, which floats hold exactly")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -2,9 +2,10 @@
 //! without a restart, and every command ends with an exit code that a script can use: 0, 1 for a failure, 64 for a
 //! mistake in the usage or the configuration.
 
+#![expect(clippy::float_cmp, reason = "counters are whole numbers, which floats hold exactly")]
+
 use std::fs;
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use crate::support_app::{
 };
 
 const OTHER_KEY: &str = "anotherKeyOfTheTests4567";
+/// Nobody listens on this port, and nobody is given it.
+const NOBODY: &str = "127.0.0.1:1";
 const QUICK: &str = "shutdown: {drain_delay: 0s, grace: 20s}\n";
 
 /// A folder with a configuration of one key.
@@ -161,9 +164,7 @@ fn a_second_signal_ends_it_at_once_whatever_it_waits_for() {
 
 #[test]
 fn it_starts_without_a_broker_and_says_so() {
-    // Nobody listens on a port that was just given back.
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let folder = Folder::new(&nobody.to_string(), QUICK);
+    let folder = Folder::new(NOBODY, QUICK);
     let mut program = Program::serve(&folder.config);
     let admin = program.address("admin");
     program.says("Kafka does not take events");
@@ -275,8 +276,7 @@ fn check_says_what_is_good_and_what_is_not_and_never_shows_a_key() {
 
 #[test]
 fn check_online_finds_the_brokers_and_the_lack_of_them() {
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let folder = Folder::new(&nobody.to_string(), "");
+    let folder = Folder::new(NOBODY, "");
     let (code, out, log) = run(&["check", "--online", "--config", &folder.config()]);
     assert_eq!(code, 1, "{out}{log}");
     assert!(out.contains("FAULT"), "{out}");
@@ -312,8 +312,7 @@ fn send_tells_what_was_answered_and_fails_when_it_was_not_accepted() {
     assert_eq!(code, 1, "{out}{log}");
     assert!(out.starts_with("403 "), "{out}");
     assert!(log.contains("1 of 1 callbacks were not accepted"), "{log}");
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
-    let (code, out, log) = run(&["send", &format!("http://{nobody}/"), "--key-file", &folder.path("live")]);
+    let (code, out, log) = run(&["send", &format!("http://{NOBODY}/"), "--key-file", &folder.path("live")]);
     assert_eq!(code, 1, "{out}{log}");
     assert!(out.starts_with("no answer: "), "{out}");
     for mistake in [["--key-file", "/nowhere"], ["--file", "/nowhere"]] {

@@ -527,7 +527,7 @@ pub(crate) fn config_file(folder: &Path, broker: &str, keys: &[(&str, &str, Scop
     );
     // What is given replaces what would be there.
     let replaced = |line: &&str| !further.lines().any(|new| new.split(':').next() == line.split(':').next());
-    text = text.lines().filter(replaced).map(|line| format!("{line}\n")).collect();
+    text = text.lines().filter(replaced).collect::<Vec<_>>().join("\n") + "\n";
     text.push_str(further);
     text.push_str("callback:\n  keys:\n");
     for (name, secret, scope) in keys {
