@@ -59,6 +59,7 @@ impl Cluster {
         for (number, node) in cluster.numbered() {
             node.await_ready(number, 0);
         }
+        cluster.await_members();
         cluster
     }
 
@@ -108,8 +109,28 @@ impl Cluster {
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_PATIENCE)).request_timeout(Some(ADMIN_PATIENCE));
         let admin = self.admin();
         let results = block_on(admin.create_topics([&new], &options)).unwrap();
-        results.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+        for result in results {
+            result.unwrap_or_else(|fault| panic!("creating {fault:?}\n{}", self.log_tails()));
+        }
         self.await_in_sync(topic.name, topic.partitions, topic.replication);
+    }
+
+    /// Waits until every broker lists every broker: each says it has started before the others know of it.
+    fn await_members(&self) {
+        for (number, node) in self.numbered() {
+            let address = format!("127.0.0.1:{}", node.port);
+            let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", address).create().unwrap();
+            let what = format!("broker {number} to list all brokers");
+            wait_for(
+                &what,
+                START_PATIENCE,
+                || self.log_tails(),
+                || {
+                    let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(5)).ok()?;
+                    (metadata.brokers().len() == self.nodes.len()).then_some(())
+                },
+            );
+        }
     }
 
     /// Waits until all of `replication` replicas of every partition are in sync.
