@@ -113,11 +113,9 @@ fn outcome(body: &str) -> Result<Message, Value> {
 /// A golden file: the key, every header, an empty line, the value.
 fn golden(message: &Message) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("everything in a message is UTF-8");
-    let mut file = format!("key: {}\n", text(message.key()));
-    for header in message.headers() {
-        file += &format!("{}: {}\n", header.name, text(&header.value));
-    }
-    file + "\n" + &text(message.payload()) + "\n"
+    let headers = message.headers().iter().map(|header| format!("{}: {}", header.name, text(&header.value)));
+    let lines: Vec<String> = [format!("key: {}", text(message.key()))].into_iter().chain(headers).collect();
+    format!("{}\n\n{}\n", lines.join("\n"), text(message.payload()))
 }
 
 #[test]
