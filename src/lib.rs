@@ -35,3 +35,4 @@ pub mod message;
 pub mod metrics;
 pub mod refusal;
 pub mod shutdown;
+pub mod spool;

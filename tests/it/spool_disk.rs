@@ -1,0 +1,173 @@
+//! The spool on a real directory: ownership, permissions, size.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use recording_bridge::spool::inspect::{self, Content};
+use recording_bridge::spool::segment::{self, Kind};
+use recording_bridge::spool::{Config, Directory, Health, Id, OpenError, SEGMENT_BYTES, Spool};
+
+use crate::support::spool::frame;
+
+fn config() -> Config {
+    Config {
+        bytes_max: 4 << 30,
+        disk_free_min: 0,
+        segment_bytes: SEGMENT_BYTES,
+        owner: Id([3; 16]),
+        allocate_at_start: true,
+    }
+}
+
+#[test]
+fn a_directory_has_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let spool = Spool::open(Directory::at(&path), config()).unwrap();
+    let refused = Spool::open(Directory::at(&path), config()).unwrap_err();
+    assert!(matches!(refused, OpenError::Owned));
+    assert_eq!(refused.to_string(), "the spool directory is in use by another process");
+    // The lock lives as long as any handle.
+    let Spool { writer, drain, monitor, .. } = spool;
+    drop((writer, monitor));
+    assert!(Spool::open(Directory::at(&path), config()).is_err());
+    drop(drain);
+    assert!(Spool::open(Directory::at(&path), config()).is_ok());
+}
+
+#[test]
+fn nobody_else_may_read_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep/spool");
+    fs::create_dir_all(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut spool = Spool::open(Directory::at(&path), config()).unwrap();
+    assert!(spool.writer.append_batch(&[frame(1, 1, 100)]).unwrap().covers(1));
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    let files: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 2);
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_file_removed_by_hand_acknowledges_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(Directory::at(folder.path()), config()).unwrap();
+    assert_eq!(spool.monitor.status().health, Health::Ready);
+    assert!(spool.writer.append_batch(&[frame(1, 1, 100)]).unwrap().covers(1));
+    fs::remove_file(folder.path().join(segment::name(1))).unwrap();
+    assert!(spool.writer.append_batch(&[frame(2, 1, 100)]).is_err());
+}
+
+#[test]
+fn a_damaged_byte_in_a_sealed_segment_costs_one_frame_and_the_file_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.segment_bytes = 64 << 10;
+    let mut spool = Spool::open(Directory::at(folder.path()), config.clone()).unwrap();
+    for first in (1..=1000).step_by(10) {
+        let frames: Vec<_> = (first..first + 10).map(|sequence| frame(sequence, 1, 500)).collect();
+        assert!(spool.writer.append_batch(&frames).unwrap().covers(first));
+    }
+    drop(spool);
+    let victim = folder.path().join(segment::name(2));
+    let mut bytes = fs::read(&victim).unwrap();
+    bytes[30_000] ^= 1;
+    fs::write(&victim, bytes).unwrap();
+
+    let mut damaged = 0;
+    let mut frames = 0;
+    for file in inspect::survey(&Directory::at(folder.path())).unwrap().files {
+        assert!(matches!(file.kind, Kind::Segment(_)) && file.header.is_ok());
+        inspect::read_segment(&Directory::at(folder.path()), &file.name, |content| match content {
+            Content::Frame(_) => frames += 1,
+            Content::Damaged { .. } => damaged += 1,
+            Content::Torn { .. } => panic!("nothing is torn"),
+        })
+        .unwrap();
+    }
+    assert_eq!((frames, damaged), (999, 1));
+
+    let mut spool = Spool::open(Directory::at(folder.path()), config).unwrap();
+    let read = spool.drain.read(0, usize::MAX).unwrap();
+    assert_eq!((read.frames.len(), read.damaged.len()), (999, 1));
+    assert_eq!(spool.drain.commit(1000).segments_set_aside, 1);
+    assert_eq!(spool.monitor.status().damaged_stretches, 1);
+    assert!(folder.path().join("0000000000000002.damaged").exists() && !victim.exists());
+    assert!(spool.monitor.status().is_empty());
+}
+
+#[test]
+fn one_thread_appends_while_another_drains() {
+    const COUNT: u64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.segment_bytes = 256 << 10;
+    let Spool { mut writer, mut drain, monitor, .. } = Spool::open(Directory::at(folder.path()), config).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut sequence = 1;
+            while sequence <= COUNT {
+                let end = (sequence + 1 + sequence % 90).min(COUNT + 1);
+                let frames: Vec<_> = (sequence..end).map(|sequence| frame(sequence, 1, 300)).collect();
+                assert!(writer.append_batch(&frames).unwrap().covers(sequence));
+                sequence = end;
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut position = 0;
+        while position < COUNT {
+            assert!(Instant::now() < deadline, "stuck at {position}");
+            let read = drain.read(position, 64 << 10).unwrap();
+            assert!(read.damaged.is_empty());
+            for frame in &read.frames {
+                position += 1;
+                assert_eq!(frame.sequence, position);
+            }
+            assert_eq!(drain.commit(position).fault, None);
+        }
+    });
+    let status = monitor.status();
+    assert!(status.is_empty() && status.segments == 1, "{status:?}");
+}
+
+#[test]
+fn a_large_spool_opens_at_once() {
+    let long = std::env::var_os("RECORDING_BRIDGE_LONG").is_some();
+    let (count, payload_bytes) = if long { (1_000_000, 1_200) } else { (100_000, 300) };
+    let folder = tempfile::tempdir().unwrap();
+    let mut spool = Spool::open(Directory::at(folder.path()), config()).unwrap();
+    let began = Instant::now();
+    for first in (1..=count).step_by(2000) {
+        let frames: Vec<_> = (first..first + 2000).map(|sequence| frame(sequence, 1, payload_bytes)).collect();
+        assert!(spool.writer.append_batch(&frames).unwrap().covers(first));
+    }
+    let appended = began.elapsed();
+    drop(spool);
+    let began = Instant::now();
+    let mut spool = Spool::open(Directory::at(folder.path()), config()).unwrap();
+    let opened = began.elapsed();
+    assert!(opened < Duration::from_secs(3), "{opened:?}");
+    assert_eq!(spool.recovery.frames, count);
+    assert_eq!(spool.recovery.next_sequence, count + 1);
+    let began = Instant::now();
+    let mut position = 0;
+    loop {
+        let read = spool.drain.read(position, 1 << 20).unwrap();
+        for frame in &read.frames {
+            position += 1;
+            assert_eq!(frame.sequence, position);
+        }
+        spool.drain.commit(position);
+        if read.at_end {
+            break;
+        }
+    }
+    assert_eq!(position, count);
+    assert!(spool.monitor.status().is_empty());
+    eprintln!("{count} frames: appended in {appended:?}, opened in {opened:?}, drained in {:?}", began.elapsed());
+}
