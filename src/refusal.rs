@@ -58,6 +58,10 @@ pub enum Refusal {
     ProducerFatal,
     /// Kafka refused the message.
     KafkaRefused,
+    /// The spool has no room, and Kafka does not take the event.
+    SpoolFull,
+    /// The spool cannot write, and Kafka does not take the event.
+    SpoolUnhealthy,
     /// The whole request took longer than its deadline.
     RequestDeadline,
     /// The process is stopping.
@@ -66,7 +70,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, for tables and tests.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::NotObject,
@@ -93,6 +97,8 @@ impl Refusal {
         Self::QueueFull,
         Self::ProducerFatal,
         Self::KafkaRefused,
+        Self::SpoolFull,
+        Self::SpoolUnhealthy,
         Self::RequestDeadline,
         Self::ShuttingDown,
     ];
@@ -122,6 +128,8 @@ impl Refusal {
             | Self::QueueFull
             | Self::ProducerFatal
             | Self::KafkaRefused
+            | Self::SpoolFull
+            | Self::SpoolUnhealthy
             | Self::RequestDeadline
             | Self::ShuttingDown => 503,
         }
@@ -157,6 +165,8 @@ impl Refusal {
             Self::QueueFull => "queue_full",
             Self::ProducerFatal => "producer_fatal",
             Self::KafkaRefused => "kafka_refused",
+            Self::SpoolFull => "spool_full",
+            Self::SpoolUnhealthy => "spool_unhealthy",
             Self::RequestDeadline => "request_deadline",
             Self::ShuttingDown => "shutting_down",
         }

@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod keys;
+mod spools;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -25,6 +26,7 @@ use crate::http::{Readiness, admin, server};
 use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Signals};
+pub use spools::SpoolError;
 
 /// Part of the grace that is kept for the producer's flush after the last request, if every request has its deadline
 /// before it.
@@ -40,6 +42,8 @@ pub enum AppError {
     Listen(&'static str, SocketAddr, io::Error),
     /// The producer's settings are unusable.
     Producer(StartError),
+    /// The spool cannot be used.
+    Spool(spools::SpoolError),
     /// A thread, a runtime or a signal handler cannot be had.
     System(&'static str, io::Error),
 }
@@ -51,6 +55,7 @@ impl std::fmt::Display for AppError {
                 write!(formatter, "cannot listen on {address} for {listener}: {error}")
             }
             Self::Producer(error) => error.fmt(formatter),
+            Self::Spool(error) => error.fmt(formatter),
             Self::System(what, error) => write!(formatter, "no {what}: {error}"),
         }
     }
@@ -94,9 +99,10 @@ impl App {
         let key_names: Vec<&str> = config.callback.keys.iter().map(|key| key.name.as_str()).collect();
         let failures = Failure::ALL.map(Failure::label);
         let metrics = Arc::new(Metrics::new(&key_names, &failures, &librdkafka_version()));
+        let spools = spools::open(&config.spool).map_err(AppError::Spool)?;
         let producers = LibrdkafkaProducers::new(&config.kafka).map_err(AppError::Producer)?;
         let waits = delivery::Config { ack_deadline: config.kafka.ack_deadline, watchdog: config.kafka.watchdog };
-        let delivery = Delivery::start(Box::new(producers), Arc::clone(&metrics), Arc::clone(&clock), waits)
+        let delivery = Delivery::start(Box::new(producers), spools, Arc::clone(&metrics), Arc::clone(&clock), waits)
             .map_err(AppError::Producer)?;
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;

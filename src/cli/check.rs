@@ -6,7 +6,7 @@ use super::serve::read_config;
 use super::{CommandError, online};
 use crate::callback::read_key;
 use crate::config::Config;
-use crate::kafka::LibrdkafkaProducers;
+use crate::kafka::{LibrdkafkaProducers, Producers as _};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -23,7 +23,7 @@ mod units;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::fault::{Fault, Faults};
 pub use self::keys::known_keys;
@@ -43,10 +43,47 @@ pub struct Config {
     pub callback: callback::Config,
     /// The producer.
     pub kafka: kafka::Config,
+    /// The spool.
+    pub spool: SpoolConfig,
     /// The end of the process.
     pub shutdown: shutdown::Config,
     /// Logs.
     pub log: LogConfig,
+}
+
+/// Where events wait while Kafka does not take them, and how much room they may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolConfig {
+    /// Whether there is a spool. Without one, an outage is answered with 503.
+    pub enabled: bool,
+    /// Folder of the spool, on local block storage that outlives the process.
+    pub directory: PathBuf,
+    /// Most bytes of events.
+    pub bytes_max: u64,
+    /// Free bytes of the volume below which no more is taken.
+    pub disk_free_min: u64,
+    /// Most bytes of dead letters.
+    pub dead_letter_bytes_max: u64,
+}
+
+impl SpoolConfig {
+    /// No spool.
+    #[must_use]
+    pub fn disabled() -> Self {
+        Self { enabled: false, ..Self::default() }
+    }
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            directory: PathBuf::from("/var/lib/recording-bridge/spool"),
+            bytes_max: 4 << 30,
+            disk_free_min: 256 << 20,
+            dead_letter_bytes_max: 256 << 20,
+        }
+    }
 }
 
 /// How logs are written.

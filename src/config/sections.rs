@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::reader::{Meaning, Reader, Scalar, Section, path_below};
 use super::tree::{Node, Value};
-use super::{Config, Level, LogConfig, LogFormat, scalars};
+use super::{Config, Level, LogConfig, LogFormat, SpoolConfig, scalars};
 use crate::callback::KeyConfig;
 use crate::kafka::{SaslConfig, SaslMechanism, TlsConfig};
 use crate::{callback, http, kafka, shutdown};
@@ -25,6 +25,12 @@ const EVENT_OVERHEAD: u64 = 8 * KIBIBYTE;
 const MESSAGE_BYTES_MAX: u64 = 1_000_000;
 /// 4 × `body_bytes_max` + 8 KiB ≤ 1,000,000.
 const BODY_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX - EVENT_OVERHEAD) / ESCAPE_FACTOR;
+
+/// A spool needs two segments of 8 MiB: one that is written and one that is drained.
+const SPOOL_BYTES_MIN: u64 = 16 * MEBIBYTE;
+const SPOOL_BYTES_MAX: u64 = 16 << 40;
+const ROOM_FOR_SEGMENTS: &str = ": segments have 8MiB, and there must be room for two";
+const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 const MECHANISMS: &[(&str, SaslMechanism)] = &[
     ("PLAIN", SaslMechanism::Plain),
@@ -48,6 +54,7 @@ pub(super) fn read(reader: &mut Reader, root: &Node, folder: &Path) -> Config {
         admin: admin(reader, &top),
         callback: callback(reader, &top, folder),
         kafka: kafka(reader, &top, folder),
+        spool: spool(reader, &top, folder),
         shutdown: shutdown(reader, &top),
         log: log(reader, &top),
     }
@@ -238,6 +245,22 @@ fn properties(reader: &mut Reader, kafka: &Section<'_>) -> BTreeMap<String, Stri
         properties.extend(value.map(|value| (name.to_owned(), value)));
     }
     properties
+}
+
+fn spool(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> SpoolConfig {
+    let section = &reader.section(top.node("spool"), "spool", "spool");
+    let default = SpoolConfig::default();
+    let mut bytes = |key, least, default| {
+        let size = scalars::size(least, SPOOL_BYTES_MAX, ROOM_FOR_SEGMENTS);
+        reader.scalar(section, key, size).map_or(default, |bytes| bytes as u64)
+    };
+    SpoolConfig {
+        bytes_max: bytes("bytes_max", SPOOL_BYTES_MIN, default.bytes_max),
+        disk_free_min: bytes("disk_free_min", 0, default.disk_free_min),
+        dead_letter_bytes_max: bytes("dead_letter_bytes_max", SPOOL_BYTES_MIN, default.dead_letter_bytes_max),
+        enabled: reader.scalar(section, "enabled", scalars::word(SWITCH)).unwrap_or(default.enabled),
+        directory: reader.scalar(section, "directory", scalars::file(folder)).unwrap_or(default.directory),
+    }
 }
 
 fn shutdown(reader: &mut Reader, top: &Section<'_>) -> shutdown::Config {

@@ -1,65 +1,103 @@
 //! Delivery: takes a message, gives back a receipt once it is safe, or says why it is not.
 //!
-//! A [`Receipt`] is the only thing from which a 200 for a recording can be made, and only a delivery report of Kafka
-//! makes one. A message that is not acknowledged within the deadline is an error here and a 503 outside: the sender
-//! keeps it. If Kafka acknowledges it after all, that is counted, and the sender's retry brings the same `event_id`
-//! again.
+//! A [`Receipt`] is the only thing from which a 200 for a recording can be made. It is made of a delivery report of
+//! Kafka or of the proof that the spool has synced the message, and of nothing else.
 //!
-//! Numbering and sending happen under one lock, the gate, so that no message can pass an earlier one on its way
-//! into the producer. A producer that met a fatal error can never send again; `guardian` replaces it.
+//! [`ladder`] decides, and touches nothing; `gate` is the lock under which messages are numbered, placed and sent,
+//! and carries out what the ladder says; `workers` are the threads that wait for disks and brokers, so that the gate
+//! never does. Everything that happens (a message, a report, an fsync, the passing of time) is one input to the
+//! ladder under the gate.
 
-mod guardian;
-mod outstanding;
+mod gate;
+mod held;
+pub mod ladder;
+mod link;
+mod orders;
+mod workers;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-
-use tokio::sync::oneshot;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::kafka::{Delivered, Failure, Observer, Producer, Producers, Report, SendError, StartError, Statistics};
+use crate::event::Timestamp;
+use crate::kafka::{Delivered, Producers, StartError};
 use crate::message::Message;
-use crate::metrics::{BrokerState, Metrics, RebuildReason};
-use outstanding::{Entry, Outstanding};
+use crate::metrics::Metrics;
+use crate::spool::{Appended, Spool, Storage};
+use gate::Shared;
+use ladder::Denial;
 
-/// How often the end of the process looks whether it has become urgent.
-const FLUSH_SLICE: Duration = Duration::from_millis(100);
-
-/// How long delivery waits for Kafka.
+/// How long delivery waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// How long a callback waits for the acknowledgement.
+    /// How long a callback waits for the acknowledgement of Kafka.
     pub ack_deadline: Duration,
     /// How long messages may be outstanding with nothing acknowledged before the producer is replaced.
     pub watchdog: Duration,
 }
 
+/// The spool of messages and that of dead letters.
+#[derive(Debug)]
+pub struct Spools<S: Storage> {
+    /// Messages that Kafka has not taken yet.
+    pub messages: Spool<S>,
+    /// Messages that Kafka will never take.
+    pub dead_letters: Spool<S>,
+}
+
 /// Proof that an event is safe.
 #[derive(Debug)]
-pub struct Receipt(Delivered);
+pub struct Receipt(Proof);
+
+#[derive(Debug)]
+enum Proof {
+    Kafka(Delivered),
+    #[expect(dead_code, reason = "it is there to be had, not to be looked at")]
+    Spool(Appended),
+}
 
 impl Receipt {
-    /// Where Kafka put the event.
+    /// Where Kafka put the event; `None` if it rests in the spool.
     #[must_use]
-    pub fn delivered(&self) -> &Delivered {
-        &self.0
+    pub fn delivered(&self) -> Option<&Delivered> {
+        match &self.0 {
+            Proof::Kafka(delivered) => Some(delivered),
+            Proof::Spool(_) => None,
+        }
     }
 }
 
 /// Why an event is not safe. A copy may be in the topic all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryError {
-    /// No acknowledgement within the deadline.
+    /// No acknowledgement within the deadline, and no spool.
     Deadline,
-    /// The producer's queue is full.
+    /// The producer's queue is full, or as many messages wait as may.
     QueueFull,
-    /// The producer is being replaced.
-    ProducerFatal,
-    /// Kafka refused the message.
-    Refused(Failure),
+    /// The producer is being replaced, and there is no spool.
+    ProducerLost,
+    /// Kafka refused the message, and there is no spool.
+    Refused,
+    /// The spool has no room.
+    SpoolFull,
+    /// The spool cannot write.
+    SpoolUnhealthy,
     /// The process is stopping.
     Stopping,
+}
+
+impl From<Denial> for DeliveryError {
+    fn from(denial: Denial) -> Self {
+        match denial {
+            Denial::AckDeadline => Self::Deadline,
+            Denial::QueueFull => Self::QueueFull,
+            Denial::ProducerLost => Self::ProducerLost,
+            Denial::KafkaRefused => Self::Refused,
+            Denial::SpoolFull => Self::SpoolFull,
+            Denial::SpoolUnhealthy => Self::SpoolUnhealthy,
+            Denial::Stopping => Self::Stopping,
+        }
+    }
 }
 
 /// The way of every message into Kafka.
@@ -68,244 +106,60 @@ pub struct Delivery {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    gate: Mutex<Gate>,
-    /// Wakes the guardian: a producer has died, or the process stops.
-    alarm: Condvar,
-    ready: AtomicBool,
-    producers: Box<dyn Producers>,
-    metrics: Arc<Metrics>,
-    clock: Arc<dyn Clock>,
-    config: Config,
-}
-
-/// What is decided under one lock: the number of a message and the producer it goes to.
-struct Gate {
-    outstanding: Outstanding,
-    generation: u64,
-    producer: Arc<dyn Producer>,
-    /// The current producer met a fatal error.
-    dead: bool,
-    /// When Kafka last acknowledged something, or the current producer was made.
-    last_progress: Instant,
-    stopping: bool,
-}
-
 impl Delivery {
-    /// Starts the first producer and the threads that watch over it. Absent brokers are no error: that is an outage.
+    /// Starts the threads, and with them the first producer. Absent brokers are no error: that is an outage. Without
+    /// `spools` an outage is answered with refusals.
     ///
     /// # Errors
-    /// If the settings of the producer are unusable.
-    pub fn start(
+    /// If the settings of the producer are unusable, or a thread cannot be had.
+    pub fn start<S: Storage>(
         producers: Box<dyn Producers>,
+        spools: Option<Spools<S>>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
         config: Config,
     ) -> Result<Self, StartError> {
-        // The producer reports to what does not exist yet, so it is told through a link that is closed at once.
-        let link = Arc::new(Link::default());
-        let producer = producers.start(0, Arc::clone(&link) as Arc<dyn Observer>)?;
-        let gate = Gate {
-            outstanding: Outstanding::default(),
-            generation: 0,
-            producer,
-            dead: false,
-            last_progress: clock.monotonic(),
-            stopping: false,
-        };
-        let shared = Arc::new(Shared {
-            gate: Mutex::new(gate),
-            alarm: Condvar::new(),
-            ready: AtomicBool::new(false),
-            producers,
-            metrics,
-            clock,
-            config,
-        });
-        link.close(&shared);
-        guardian::start(&shared)?;
+        producers.check()?;
+        let recovered = spools.as_ref().map(|spools| workers::recovered(&spools.messages));
+        let monitor = spools.as_ref().map(|spools| spools.messages.monitor.clone());
+        let shared = Shared::new(producers, recovered, monitor, metrics, clock, config);
+        // The first producer is made before anything is accepted: a callback must not meet a gate without one.
+        shared.tick();
+        workers::start_waiting_producers(&shared);
+        workers::start(&shared, spools)?;
         Ok(Self { shared })
     }
 
-    /// Delivers a message.
+    /// Delivers a message that was accepted at `accepted_at`.
     ///
     /// # Errors
-    /// If Kafka has not acknowledged it within the deadline, whatever the reason.
-    pub async fn deliver(&self, message: Message) -> Result<Receipt, DeliveryError> {
-        let report = self.shared.send(&message)?;
-        match tokio::time::timeout(self.shared.config.ack_deadline, report).await {
-            Ok(Ok(Ok(delivered))) => Ok(Receipt(delivered)),
-            // The latter: the entry was given up without a report, because its producer is gone.
-            Ok(Ok(Err(Failure::Fatal)) | Err(_)) => Err(DeliveryError::ProducerFatal),
-            Ok(Ok(Err(failure))) => Err(DeliveryError::Refused(failure)),
-            Err(_) => Err(DeliveryError::Deadline),
-        }
+    /// If it is neither acknowledged by Kafka nor synced in the spool, whatever the reason.
+    pub async fn deliver(&self, message: Message, accepted_at: Timestamp) -> Result<Receipt, DeliveryError> {
+        let outcome = self.shared.arrive(message, accepted_at)?;
+        // Every held message is answered by the ladder; a gate that is gone answers nobody.
+        outcome.await.unwrap_or(Err(DeliveryError::Stopping))
     }
 
-    /// Whether an acknowledgement could be had now.
+    /// Whether a receipt could be had now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.shared.ready.load(Ordering::Acquire)
+        self.shared.is_ready()
     }
 
-    /// Takes no more messages, and waits until every one has its report, `deadline` has passed or the end `is_urgent`.
-    /// Blocks.
+    /// Brings the gauges up to date that nothing else does.
+    pub fn observe(&self) {
+        self.shared.observe();
+    }
+
+    /// Takes no more messages, waits for reports until `deadline` has passed or the end `is_urgent`, and gives the rest
+    /// to the spool. Returns when every message has its answer. Blocks.
     pub fn stop(&self, deadline: Duration, is_urgent: impl Fn() -> bool) {
-        let producer = {
-            let mut gate = self.shared.gate();
-            gate.stopping = true;
-            Arc::clone(&gate.producer)
-        };
-        self.shared.ready.store(false, Ordering::Release);
-        self.shared.alarm.notify_all();
-        let ends = self.shared.clock.monotonic() + deadline;
-        loop {
-            let left = ends.saturating_duration_since(self.shared.clock.monotonic());
-            if self.shared.gate().outstanding.oldest().is_none() || left.is_zero() || is_urgent() {
-                break;
-            }
-            producer.flush(left.min(FLUSH_SLICE));
-        }
-        let left = self.shared.gate().outstanding.take_all();
-        if !left.is_empty() {
-            tracing::warn!(messages = left.len(), "stopping with messages that have no delivery report");
-        }
-        self.shared.metrics.outstanding.set(0);
+        self.shared.stop(deadline, &is_urgent);
     }
 }
 
 impl std::fmt::Debug for Delivery {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Delivery").finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        // Nothing in a critical section can panic half-way through a change, so a poisoned gate is whole.
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn send(&self, message: &Message) -> Result<oneshot::Receiver<outstanding::Outcome>, DeliveryError> {
-        let (waiter, report) = oneshot::channel();
-        let sent_at = self.clock.monotonic();
-        let mut gate = self.gate();
-        if gate.stopping {
-            return Err(DeliveryError::Stopping);
-        }
-        if gate.dead {
-            return Err(DeliveryError::ProducerFatal);
-        }
-        match gate.producer.send(gate.outstanding.next_sequence(), message) {
-            Ok(()) => {
-                gate.outstanding.push(Entry { sent_at, waiter });
-                self.metrics.outstanding.inc();
-                Ok(report)
-            }
-            Err(SendError::QueueFull) => Err(DeliveryError::QueueFull),
-            Err(SendError::Refused(failure)) => Err(DeliveryError::Refused(failure)),
-            Err(SendError::Fatal) => {
-                gate.dead = true;
-                drop(gate);
-                self.alarm.notify_all();
-                Err(DeliveryError::ProducerFatal)
-            }
-        }
-    }
-
-    /// Puts a new producer in the place of the current one. What the old one had on its way is refused: the sender
-    /// keeps it.
-    fn replace(self: &Arc<Self>, reason: RebuildReason) -> Result<(), StartError> {
-        let generation = self.gate().generation + 1;
-        let observer = Arc::new(Link::to(self));
-        let producer = self.producers.start(generation, observer)?;
-        let (old, left) = {
-            let mut gate = self.gate();
-            gate.generation = generation;
-            gate.dead = false;
-            gate.last_progress = self.clock.monotonic();
-            let left = gate.outstanding.take_all();
-            self.metrics.outstanding.set(0);
-            (std::mem::replace(&mut gate.producer, producer), left)
-        };
-        self.metrics.producer_rebuilt(reason);
-        tracing::warn!(reason = reason.label(), generation, refused = left.len(), "the producer was replaced");
-        // Dropping the waiters answers their callbacks.
-        drop(left);
-        guardian::reap(old);
-        Ok(())
-    }
-}
-
-/// What a producer reports to. It holds the delivery weakly, since the delivery holds the producer.
-#[derive(Default)]
-struct Link {
-    shared: std::sync::OnceLock<std::sync::Weak<Shared>>,
-}
-
-impl Link {
-    fn to(shared: &Arc<Shared>) -> Self {
-        let link = Self::default();
-        link.close(shared);
-        link
-    }
-
-    fn close(&self, shared: &Arc<Shared>) {
-        let _first = self.shared.set(Arc::downgrade(shared));
-    }
-
-    fn shared(&self) -> Option<Arc<Shared>> {
-        self.shared.get().and_then(std::sync::Weak::upgrade)
-    }
-}
-
-impl Observer for Link {
-    fn report(&self, report: Report) {
-        let Some(shared) = self.shared() else { return };
-        let now = shared.clock.monotonic();
-        let entry = {
-            let mut gate = shared.gate();
-            // A late report of a replaced producer never counts for the current one.
-            let current = gate.generation == report.generation;
-            if current && report.outcome.is_ok() {
-                gate.last_progress = now;
-            }
-            if current { gate.outstanding.take(report.sequence) } else { None }
-        };
-        if entry.is_some() {
-            shared.metrics.outstanding.dec();
-        }
-        if let Err(failure) = report.outcome {
-            shared.metrics.delivery_failed(failure.label());
-        } else if let Some(entry) = &entry {
-            shared.metrics.ack_duration.observe(now.saturating_duration_since(entry.sent_at).as_secs_f64());
-        }
-        let heard = entry.is_some_and(|entry| entry.waiter.send(report.outcome).is_ok());
-        if !heard && report.outcome.is_ok() {
-            shared.metrics.delivered_after_refusal.inc();
-        }
-    }
-
-    fn fatal(&self, generation: u64) {
-        let Some(shared) = self.shared() else { return };
-        let mut gate = shared.gate();
-        if gate.generation == generation {
-            gate.dead = true;
-            drop(gate);
-            shared.alarm.notify_all();
-        }
-    }
-
-    fn statistics(&self, generation: u64, statistics: &Statistics) {
-        let Some(shared) = self.shared() else { return };
-        if shared.gate().generation != generation {
-            return;
-        }
-        let metrics = &shared.metrics;
-        metrics.queue_messages.set(i64::try_from(statistics.queue_messages).unwrap_or(i64::MAX));
-        metrics.queue_bytes.set(i64::try_from(statistics.queue_bytes).unwrap_or(i64::MAX));
-        metrics.brokers(BrokerState::Up, statistics.brokers_up);
-        metrics.brokers(BrokerState::Connecting, statistics.brokers_connecting);
-        metrics.brokers(BrokerState::Down, statistics.brokers_down);
     }
 }

@@ -57,6 +57,7 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness)
     }
     match request.uri().path() {
         "/metrics" => {
+            readiness.observe();
             metrics.ready.set(i64::from(readiness.is_ready()));
             let mut answer = Response::new(Full::new(Bytes::from(metrics.render())));
             let format = HeaderValue::from_static(crate::metrics::TEXT_FORMAT);

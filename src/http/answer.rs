@@ -38,7 +38,8 @@ pub(super) enum Verdict {
 impl Verdict {
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Accepted(_) => Outcome::Accepted,
+            Self::Accepted(receipt) if receipt.delivered().is_some() => Outcome::Accepted,
+            Self::Accepted(_) => Outcome::Spooled,
             Self::Ignored(ignored) => Outcome::Ignored(ignored.kind()),
             Self::Refused(refusal) => Outcome::Refused(*refusal),
         }
@@ -96,7 +97,8 @@ impl InFlight {
         self.settle(verdict.outcome());
         match verdict {
             Verdict::Accepted(receipt) => {
-                let (partition, offset) = (receipt.delivered().partition(), receipt.delivered().offset());
+                let place = receipt.delivered();
+                let (partition, offset) = (place.map(|place| place.partition()), place.map(|place| place.offset()));
                 tracing::debug!(
                     event_id = subject.event_id,
                     stream_id = subject.stream_id,

@@ -56,7 +56,7 @@ pub struct Intake {
 
 /// What a body comes to, before anything is sent.
 enum Judged {
-    Publish(Message, Subject),
+    Publish(Message, Timestamp, Subject),
     Settled(Verdict, Subject),
 }
 
@@ -81,7 +81,9 @@ impl Intake {
         in_flight.body_is_whole();
         match self.judge(&body) {
             Judged::Settled(verdict, subject) => in_flight.resolve(&verdict, &subject),
-            Judged::Publish(message, subject) => self.publish(message, subject, in_flight).await,
+            Judged::Publish(message, accepted_at, subject) => {
+                self.publish(message, accepted_at, subject, in_flight).await
+            }
         }
     }
 
@@ -120,7 +122,7 @@ impl Intake {
                     stream_id: event.facts().stream_id.as_str().to_owned(),
                     member: "",
                 };
-                Judged::Publish(Message::encode(&event, received_at), subject)
+                Judged::Publish(Message::encode(&event, received_at), received_at, subject)
             }
             Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
             Err(unusable) => {
@@ -131,11 +133,11 @@ impl Intake {
     }
 
     /// Delivers in a task of its own, which ends with the callback's outcome whether or not anybody waits for it.
-    async fn publish(&self, message: Message, subject: Subject, in_flight: InFlight) -> Answer {
+    async fn publish(&self, message: Message, accepted_at: Timestamp, subject: Subject, in_flight: InFlight) -> Answer {
         let delivery = self.parts.delivery.clone();
         let deadline = in_flight.started() + self.parts.config.request_deadline;
         let task = self.deliveries.spawn(async move {
-            let verdict = match tokio::time::timeout_at(deadline.into(), delivery.deliver(message)).await {
+            let verdict = match tokio::time::timeout_at(deadline.into(), delivery.deliver(message, accepted_at)).await {
                 Ok(Ok(receipt)) => Verdict::Accepted(receipt),
                 Ok(Err(error)) => Verdict::Refused(error.into()),
                 Err(_) => Verdict::Refused(Refusal::RequestDeadline),
@@ -226,8 +228,10 @@ impl From<DeliveryError> for Refusal {
         match error {
             DeliveryError::Deadline => Self::AckDeadline,
             DeliveryError::QueueFull => Self::QueueFull,
-            DeliveryError::ProducerFatal => Self::ProducerFatal,
-            DeliveryError::Refused(_) => Self::KafkaRefused,
+            DeliveryError::ProducerLost => Self::ProducerFatal,
+            DeliveryError::Refused => Self::KafkaRefused,
+            DeliveryError::SpoolFull => Self::SpoolFull,
+            DeliveryError::SpoolUnhealthy => Self::SpoolUnhealthy,
             DeliveryError::Stopping => Self::ShuttingDown,
         }
     }

@@ -86,6 +86,11 @@ impl Readiness {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Brings gauges up to date before they are read.
+    pub(crate) fn observe(&self) {
+        self.delivery.observe();
+    }
+
     /// Whether a 200 could be made true now.
     #[must_use]
     pub fn is_ready(&self) -> bool {

@@ -17,7 +17,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::statistics::Statistics as RawStatistics;
 
 use super::report::{Delivered, Failure, Report, SendError, Statistics};
-use super::{Config, Observer, ProbeError, Producer, Producers, StartError, settings};
+use super::{Config, Observer, ProbeError, Producer, Producers, Purpose, StartError, settings};
 use crate::message::Message;
 
 /// How long the polling thread sleeps when nothing happens. It only bounds how soon a closed producer is let go.
@@ -32,7 +32,8 @@ pub fn librdkafka_version() -> String {
 /// Makes librdkafka producers for one topic.
 #[derive(Debug)]
 pub struct LibrdkafkaProducers {
-    settings: ClientConfig,
+    latency: ClientConfig,
+    throughput: ClientConfig,
     topic: String,
 }
 
@@ -42,21 +43,30 @@ impl LibrdkafkaProducers {
     /// # Errors
     /// If the settings are unusable.
     pub fn new(config: &Config) -> Result<Self, StartError> {
-        Ok(Self { settings: settings::producer(config)?, topic: config.topic.clone() })
-    }
-
-    /// Whether librdkafka takes the settings. Certificates and keys are read, no broker is asked.
-    ///
-    /// # Errors
-    /// What librdkafka says against them.
-    pub fn check(&self) -> Result<(), StartError> {
-        let made: Result<BaseProducer, _> = self.settings.create();
-        made.map(drop).map_err(unusable)
+        Ok(Self {
+            latency: settings::producer(config, Purpose::Latency)?,
+            throughput: settings::producer(config, Purpose::Throughput)?,
+            topic: config.topic.clone(),
+        })
     }
 }
 
 impl Producers for LibrdkafkaProducers {
-    fn start(&self, generation: u64, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError> {
+    fn check(&self) -> Result<(), StartError> {
+        let made: Result<BaseProducer, _> = self.latency.create();
+        made.map(drop).map_err(unusable)
+    }
+
+    fn start(
+        &self,
+        generation: u64,
+        purpose: Purpose,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<dyn Producer>, StartError> {
+        let settings = match purpose {
+            Purpose::Latency => &self.latency,
+            Purpose::Throughput => &self.throughput,
+        };
         let context = Context {
             generation,
             observer,
@@ -64,7 +74,7 @@ impl Producers for LibrdkafkaProducers {
             complaints: Mutex::default(),
             client: OnceLock::new(),
         };
-        let client = BaseProducer::from_config_and_context(&self.settings, context).map_err(unusable)?;
+        let client = BaseProducer::from_config_and_context(settings, context).map_err(unusable)?;
         let client = Arc::new(client);
         client.context().know(&client);
         let closed = Arc::new(AtomicBool::new(false));
@@ -94,12 +104,12 @@ struct LibrdkafkaProducer {
 }
 
 impl Producer for LibrdkafkaProducer {
-    fn send(&self, sequence: u64, message: &Message) -> Result<(), SendError> {
+    fn send(&self, token: u64, message: &Message) -> Result<(), SendError> {
         let mut headers = OwnedHeaders::new_with_capacity(message.headers().len());
         for header in message.headers() {
             headers = headers.insert(Header { key: header.name.as_ref(), value: Some(header.value.as_ref()) });
         }
-        let opaque = usize::try_from(sequence).expect("a pointer holds a sequence number on every supported platform");
+        let opaque = usize::try_from(token).expect("a pointer holds a token on every supported platform");
         let record = BaseRecord::with_opaque_to(&self.topic, opaque)
             .key(message.key().as_ref())
             .payload(message.payload().as_ref())
@@ -211,6 +221,9 @@ impl ClientContext for Context {
         if let Some(repeated) = self.complaint(&error.to_string()) {
             tracing::warn!(generation = self.generation, %error, reason, repeated, "librdkafka");
         }
+        if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::AllBrokersDown) {
+            self.observer.unreachable(self.generation);
+        }
         if self.is_dead() {
             self.observer.fatal(self.generation);
         }
@@ -225,7 +238,7 @@ impl ProducerContext for Context {
             Ok(message) => Ok(Delivered::new(message.partition(), message.offset())),
             Err((error, _)) => Err(Failure::of(error, self.is_dead())),
         };
-        let sequence = u64::try_from(opaque).expect("a sequence number was put in");
-        self.observer.report(Report { generation: self.generation, sequence, outcome });
+        let token = u64::try_from(opaque).expect("a token was put in");
+        self.observer.report(Report { generation: self.generation, token, outcome });
     }
 }

@@ -108,12 +108,12 @@ impl SaslMechanism {
 
 /// Takes messages; answers through [`Observer::report`].
 pub trait Producer: Send + Sync {
-    /// Hands over a message without waiting. Exactly one report with `sequence` follows, unless the producer is
-    /// dropped first.
+    /// Hands over a message without waiting. Exactly one report with `token` follows, unless the producer is dropped
+    /// first.
     ///
     /// # Errors
     /// If the message was not taken; no report follows then.
-    fn send(&self, sequence: u64, message: &Message) -> Result<(), SendError>;
+    fn send(&self, token: u64, message: &Message) -> Result<(), SendError>;
 
     /// Waits until every message has its report, or until `deadline` has passed. Blocks the calling thread.
     fn flush(&self, deadline: Duration);
@@ -129,13 +129,33 @@ pub trait Producer: Send + Sync {
     fn close(self: Arc<Self>);
 }
 
+/// What a producer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Messages straight from callbacks: latency counts.
+    Latency,
+    /// Frames of the spool: throughput counts.
+    Throughput,
+}
+
 /// Makes producers.
 pub trait Producers: Send + Sync {
+    /// Whether producers can be made at all. No broker is asked.
+    ///
+    /// # Errors
+    /// If the settings are unusable.
+    fn check(&self) -> Result<(), StartError>;
+
     /// A new producer whose reports carry `generation` and go to `observer`. Absent brokers are no error.
     ///
     /// # Errors
     /// If the settings are unusable.
-    fn start(&self, generation: u64, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError>;
+    fn start(
+        &self,
+        generation: u64,
+        purpose: Purpose,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<dyn Producer>, StartError>;
 }
 
 /// Learns what becomes of messages. Called on the producer's own thread, which must never be made to wait.
@@ -145,6 +165,9 @@ pub trait Observer: Send + Sync {
 
     /// The producer of this generation met a fatal error and will never send again.
     fn fatal(&self, generation: u64);
+
+    /// No connection to any broker is left.
+    fn unreachable(&self, generation: u64);
 
     /// The producer's state, every few seconds.
     fn statistics(&self, generation: u64, statistics: &Statistics);

@@ -33,8 +33,8 @@ impl Delivered {
 pub struct Report {
     /// Which producer says so.
     pub generation: u64,
-    /// Which message, by the number it was sent under.
-    pub sequence: u64,
+    /// Which message, by what was given with it.
+    pub token: u64,
     /// Delivered, or why not.
     pub outcome: Result<Delivered, Failure>,
 }

@@ -8,11 +8,8 @@ use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use super::{Config, SaslConfig, StartError, TlsConfig};
+use super::{Config, Purpose, SaslConfig, StartError, TlsConfig};
 
-/// How long librdkafka keeps trying to deliver a message. Far above the ack deadline, which is what decides: its own
-/// scanner runs once a second, and a message that times out leaves a gap.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How often librdkafka reports its state.
 pub const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -20,14 +17,13 @@ pub const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// If a password file cannot be read.
-pub fn producer(config: &Config) -> Result<ClientConfig, StartError> {
+pub fn producer(config: &Config, purpose: Purpose) -> Result<ClientConfig, StartError> {
     let mut settings = connection(config)?;
     let milliseconds = |span: Duration| span.as_millis().to_string();
     let defaults = [
         // Tuning: an operator may override these under `kafka.properties`.
-        // At low linger a lone message leaves at once; batches form by themselves under load, since one request per
-        // partition is under way at a time.
-        ("linger.ms", "0".to_owned()),
+        // A lone message leaves at once; batches form by themselves under load. The spool is drained in full batches.
+        ("linger.ms", if purpose == Purpose::Latency { "0" } else { "5" }.to_owned()),
         // A fifth of the bytes for little work.
         ("compression.type", "lz4".to_owned()),
     ];
@@ -46,7 +42,9 @@ pub fn producer(config: &Config) -> Result<ClientConfig, StartError> {
         ("enable.gapless.guarantee", "true".to_owned()),
         // The same partition for a stream as the Java client's default gives.
         ("partitioner", "murmur2_random".to_owned()),
-        ("message.timeout.ms", milliseconds(MESSAGE_TIMEOUT)),
+        // Never: a message that times out is a failure behind which later ones of its stream would still be persisted.
+        // Giving up belongs to the delivery, which then gives up the whole producer.
+        ("message.timeout.ms", "0".to_owned()),
         // The most that idempotence allows. One request is one partition, so fewer would make partitions wait for
         // each other wherever the network takes its time.
         ("max.in.flight.requests.per.connection", "5".to_owned()),

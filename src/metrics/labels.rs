@@ -8,6 +8,8 @@ use crate::refusal::Refusal;
 pub enum Outcome {
     /// Safe: acknowledged by Kafka.
     Accepted,
+    /// Safe: synced in the spool.
+    Spooled,
     /// Authentic, of a kind that is not published.
     Ignored(Kind),
     /// Not acknowledged.
@@ -21,7 +23,7 @@ impl Outcome {
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Accepted => "accepted",
+            Self::Accepted | Self::Spooled => "accepted",
             Self::Ignored(_) => "ignored",
             Self::Refused(_) => "refused",
             Self::Unresolved => "unresolved",
@@ -33,6 +35,7 @@ impl Outcome {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Accepted => "kafka",
+            Self::Spooled => "spool",
             Self::Ignored(kind) => kind.label(),
             Self::Refused(refusal) => refusal.label(),
             Self::Unresolved => "dropped",
@@ -88,15 +91,66 @@ pub enum RebuildReason {
     Fatal,
     /// Messages were outstanding and nothing was acknowledged for too long.
     Watchdog,
+    /// A message was not acknowledged within its deadline.
+    AckDeadline,
+    /// Its queue was full.
+    QueueFull,
+    /// A message was reported as failed.
+    Failed,
+    /// No broker could be reached.
+    Unreachable,
+    /// The one before could not be made.
+    NotCreated,
 }
 
 impl RebuildReason {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Fatal,
+        Self::Watchdog,
+        Self::AckDeadline,
+        Self::QueueFull,
+        Self::Failed,
+        Self::Unreachable,
+        Self::NotCreated,
+    ];
+
     /// Value of the `reason` label.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
             Self::Fatal => "fatal",
             Self::Watchdog => "watchdog",
+            Self::AckDeadline => "ack_deadline",
+            Self::QueueFull => "queue_full",
+            Self::Failed => "failed",
+            Self::Unreachable => "unreachable",
+            Self::NotCreated => "not_created",
+        }
+    }
+}
+
+/// Where new messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Straight to Kafka.
+    Direct,
+    /// To the spool; nothing is published.
+    Spooling,
+    /// To the spool, which is being published.
+    Draining,
+    /// Nowhere: the process has stopped.
+    Stopped,
+}
+
+impl DeliveryState {
+    pub(super) const ALL: [Self; 4] = [Self::Direct, Self::Spooling, Self::Draining, Self::Stopped];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Spooling => "spooling",
+            Self::Draining => "draining",
+            Self::Stopped => "stopped",
         }
     }
 }

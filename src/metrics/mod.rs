@@ -5,6 +5,7 @@
 //! start, so that a rate is right from the first event on.
 
 mod labels;
+mod spool;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -14,7 +15,8 @@ use prometheus::{
 
 use crate::callback::Kind;
 use crate::refusal::Refusal;
-pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, Outcome, RebuildReason};
+pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, DeliveryState, Outcome, RebuildReason};
+pub use spool::{SpoolGauges, SpoolMetrics};
 
 /// Bounds of the duration buckets in seconds: from the half millisecond of a good day to the sender's 20 s.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
@@ -29,6 +31,7 @@ pub struct Metrics {
     pub received: IntCounter,
     callbacks: IntCounterVec,
     accepted: IntCounter,
+    spooled: IntCounter,
     /// Callbacks between their head and their outcome.
     pub in_flight: IntGauge,
     duration: HistogramVec,
@@ -58,6 +61,9 @@ pub struct Metrics {
     /// Whether a 200 could be made true: 1 or 0.
     pub ready: IntGauge,
     key_reloads: IntCounterVec,
+    state: IntGaugeVec,
+    /// The spool.
+    pub spool: SpoolMetrics,
 }
 
 impl Metrics {
@@ -75,6 +81,7 @@ impl Metrics {
         );
         let metrics = Self {
             received: declare.counter("callbacks_received_total", "Requests whose head has reached the service, those for the health path excepted."),
+            spooled: callbacks.with_label_values(&[Outcome::Spooled.label(), Outcome::Spooled.reason()]),
             accepted: callbacks.with_label_values(&[Outcome::Accepted.label(), Outcome::Accepted.reason()]),
             callbacks,
             in_flight: declare.gauge("callbacks_in_flight", "Callbacks between their head and their outcome."),
@@ -126,6 +133,8 @@ impl Metrics {
             ),
             ready: declare.gauge("ready", "Whether a 200 could be made true now: 1 or 0."),
             key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
+            state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
+            spool: SpoolMetrics::new(&mut declare),
             registry: declare.registry,
         };
         metrics.create_known_series(key_names, failures);
@@ -149,7 +158,7 @@ impl Metrics {
         for state in BrokerState::ALL {
             self.brokers.with_label_values(&[state.label()]);
         }
-        for reason in [RebuildReason::Fatal, RebuildReason::Watchdog] {
+        for reason in RebuildReason::ALL {
             self.rebuilds.with_label_values(&[reason.label()]);
         }
         for reason in [ConnectionRefusal::Limit, ConnectionRefusal::SourceLimit] {
@@ -179,13 +188,16 @@ impl Metrics {
 
     /// Counts the end of a callback that took `seconds`.
     pub fn resolved(&self, outcome: Outcome, seconds: f64) {
-        if outcome == Outcome::Accepted {
-            self.accepted.inc();
-            self.accepted_duration.observe(seconds);
-        } else {
-            self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]).inc();
-            self.duration.with_label_values(&[outcome.label()]).observe(seconds);
+        match outcome {
+            Outcome::Accepted => self.accepted.inc(),
+            Outcome::Spooled => self.spooled.inc(),
+            _ => {
+                self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]).inc();
+                self.duration.with_label_values(&[outcome.label()]).observe(seconds);
+                return;
+            }
         }
+        self.accepted_duration.observe(seconds);
     }
 
     /// Counts an authentic callback; `kind` is `None` where it names no readable type.
@@ -201,6 +213,13 @@ impl Metrics {
     /// Sets the number of brokers in a state.
     pub fn brokers(&self, state: BrokerState, count: usize) {
         self.brokers.with_label_values(&[state.label()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Says where new messages go.
+    pub fn delivery_state(&self, state: DeliveryState) {
+        for known in DeliveryState::ALL {
+            self.state.with_label_values(&[known.label()]).set(i64::from(known == state));
+        }
     }
 
     /// Counts a replaced producer.

@@ -128,6 +128,7 @@ fn what_is_left_out_has_its_default() {
         format!("{:?}", config.callback),
         format!("{:?}", config.kafka),
         format!("{:?}", config.shutdown),
+        format!("{:?}", config.spool),
         format!("{:?}", config.log),
     ];
     assert_eq!(least, defaults(&config));
@@ -138,7 +139,7 @@ fn what_is_left_out_has_its_default() {
 }
 
 /// The defaults of each section around the required values of `config`.
-fn defaults(config: &Config) -> [String; 6] {
+fn defaults(config: &Config) -> [String; 7] {
     let kafka = kafka::Config::new(config.kafka.brokers.clone(), config.kafka.topic.clone());
     [
         format!("{:?}", http::Config::default()),
@@ -146,6 +147,7 @@ fn defaults(config: &Config) -> [String; 6] {
         format!("{:?}", callback::Config::new(config.callback.keys.clone())),
         format!("{kafka:?}"),
         format!("{:?}", shutdown::Config::default()),
+        format!("{:?}", recording_bridge::config::SpoolConfig::default()),
         format!("{:?}", recording_bridge::config::LogConfig::default()),
     ]
 }
@@ -159,6 +161,7 @@ fn the_reference_has_the_defaults_of_the_code() {
         format!("{:?}", config.callback),
         format!("{:?}", config.kafka),
         format!("{:?}", config.shutdown),
+        format!("{:?}", config.spool),
         format!("{:?}", config.log),
     ];
     assert_eq!(written, defaults(&config));
@@ -237,7 +240,10 @@ fn every_key_reaches_the_configuration() {
         .map(|name| format!("kafka.properties.{name}"))
         .into();
     assert_eq!(paths_of(EVERY_KEY), known.union(&properties).cloned().collect());
-    let Config { http, admin, callback, kafka, shutdown, log } = parse(EVERY_KEY);
+    let Config { http, admin, callback, kafka, spool, shutdown, log } = parse(EVERY_KEY);
+    assert_eq!((spool.enabled, spool.bytes_max, spool.disk_free_min), (false, 1 << 30, 0));
+    assert_eq!(spool.dead_letter_bytes_max, 16 << 20);
+    assert!(spool.directory.ends_with("var/spool"), "{spool:?}");
     check_http(&http);
     assert_eq!(admin.listen.to_string(), "127.0.0.1:9191");
     check_callback(callback);

@@ -25,7 +25,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use recording_bridge::app::{App, AppError};
 use recording_bridge::callback::{self, Key, KeyConfig, Keyring, Scope};
 use recording_bridge::clock::{Clock as _, SystemClock};
-use recording_bridge::config::{Config, Level, LogConfig, LogFormat};
+use recording_bridge::config::{Config, Level, LogConfig, LogFormat, SpoolConfig};
 use recording_bridge::http::{self, Readiness, admin};
 use recording_bridge::metrics::Metrics;
 use recording_bridge::shutdown::Shutdown;
@@ -352,6 +352,7 @@ impl Setup {
             admin: admin::Config { listen: local },
             callback: callback::Config::new(Vec::new()),
             kafka,
+            spool: SpoolConfig::disabled(),
             shutdown: shutdown::Config { drain_delay: Duration::ZERO, grace: Duration::from_secs(20) },
             log: LogConfig { level: Level::Error, format: LogFormat::Text },
         };
@@ -523,7 +524,7 @@ pub(crate) fn series(text: &str) -> BTreeMap<String, f64> {
 /// Writes a configuration, and the files of its keys, into `folder`; `further` is put in as it stands.
 pub(crate) fn config_file(folder: &Path, broker: &str, keys: &[(&str, &str, Scope)], further: &str) -> PathBuf {
     let mut text = format!(
-        "http: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\nkafka: {{brokers: ['{broker}'], topic: {TOPIC}}}\n"
+        "http: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\nkafka: {{brokers: ['{broker}'], topic: {TOPIC}}}\nspool: {{enabled: false}}\n"
     );
     // What is given replaces what would be there.
     let replaced = |line: &&str| !further.lines().any(|new| new.split(':').next() == line.split(':').next());

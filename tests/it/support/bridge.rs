@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -23,6 +24,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// A running `recording-bridge serve`. Dropping it kills it.
 pub(crate) struct Bridge {
     process: Supervised,
+    home: PathBuf,
     callbacks: SocketAddr,
     admin: SocketAddr,
 }
@@ -40,19 +42,47 @@ impl Bridge {
              admin: {{listen: 127.0.0.1:0}}\n\
              callback: {{keys: [{{name: tests, file: key}}]}}\n\
              kafka: {{brokers: [\"{}\"], topic: {topic}}}\n\
-             shutdown: {{drain_delay: 0s}}\n\
              log: {{format: json}}\n",
             brokers.replace(',', "\", \"")
         );
+        if !more.contains("shutdown:") {
+            config += "shutdown: {drain_delay: 0s}\n";
+        }
+        if !more.contains("spool:") {
+            config += "spool: {enabled: false}\n";
+        }
         writeln!(config, "{more}").unwrap();
         let file = home.join("config.yaml");
         fs::write(&file, config).unwrap();
         let command = [env!("CARGO_BIN_EXE_recording-bridge"), "serve", "--config", file.to_str().unwrap()];
         let mut process = Supervised::new(&home, &command.map(str::to_owned));
         process.start();
-        let callbacks = await_listener(&process, "callbacks");
-        let admin = await_listener(&process, "admin");
-        Self { process, callbacks, admin }
+        let callbacks = await_listener(&process, "callbacks", 0);
+        let admin = await_listener(&process, "admin", 0);
+        Self { process, home, callbacks, admin }
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again where it was, on other ports.
+    pub(crate) fn restart(&mut self) {
+        let said = self.process.log().len();
+        self.process.start();
+        self.callbacks = await_listener(&self.process, "callbacks", said);
+        self.admin = await_listener(&self.process, "admin", said);
+    }
+
+    /// The folder of its configuration, key, log and spool.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The sum of all samples of `metric` that carry `labels`.
+    pub(crate) fn metric(&self, metric: &str, labels: &[(&str, &str)]) -> u64 {
+        sum(&self.metrics(), metric, labels)
     }
 
     pub(crate) fn callbacks(&self) -> SocketAddr {
@@ -100,13 +130,20 @@ impl Bridge {
         self.process.reap(STOP_PATIENCE)
     }
 
+    /// SIGTERM; the exit code. It can be started again.
+    pub(crate) fn terminate_and_stay(&mut self) -> i32 {
+        self.process.signal(Signal::TERM);
+        self.process.reap(STOP_PATIENCE)
+    }
+
     pub(crate) fn log_tail(&self) -> String {
         self.process.log_tail()
     }
 }
 
 /// Waits for the log line that tells where a listener listens: ports are chosen by the operating system.
-fn await_listener(process: &Supervised, listener: &str) -> SocketAddr {
+/// What it had said before, the first `said` bytes of its log, does not count.
+fn await_listener(process: &Supervised, listener: &str, said: usize) -> SocketAddr {
     let what = format!("the bridge's listener for {listener}");
     wait_for(
         &what,
@@ -114,10 +151,11 @@ fn await_listener(process: &Supervised, listener: &str) -> SocketAddr {
         || process.log_tail(),
         || {
             let log = process.log();
-            let found = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|line| {
-                let is_it = line["message"] == "listening" && line["listener"] == listener;
-                is_it.then(|| line["address"].as_str().unwrap().parse().unwrap())
-            });
+            let found =
+                log[said..].lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|line| {
+                    let is_it = line["message"] == "listening" && line["listener"] == listener;
+                    is_it.then(|| line["address"].as_str().unwrap().parse().unwrap())
+                });
             assert!(found.is_some() || !process.has_ended(), "the bridge ended while starting\n{}", process.log_tail());
             found
         },

@@ -176,10 +176,16 @@ impl Cluster {
 
     /// Starts broker `number`, killed or only prepared: back when it is ready.
     pub(crate) fn restart(&self, number: usize) {
-        let node = self.node(number);
-        let written = node.process().log().len();
-        node.process().start();
-        node.await_ready(number, written);
+        self.restart_together(&[number]);
+    }
+
+    /// Starts these brokers: back when all are ready. None of three is ready before there is a majority.
+    pub(crate) fn restart_together(&self, numbers: &[usize]) {
+        let written: Vec<usize> = numbers.iter().map(|number| self.node(*number).process().log().len()).collect();
+        numbers.iter().for_each(|number| self.node(*number).process().start());
+        for (number, written) in numbers.iter().zip(written) {
+            self.node(*number).await_ready(*number, written);
+        }
     }
 
     /// SIGSTOP for broker `number`: its connections stay open, and nothing answers.

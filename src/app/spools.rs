@@ -1,0 +1,93 @@
+//! The spool's folders: opened before anything is accepted, with a word about what was found.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::config::SpoolConfig;
+use crate::delivery::Spools;
+use crate::spool::{Config, Directory, Id, OpenError, SEGMENT_BYTES, Spool};
+
+/// Folder of the dead letters inside the spool's own.
+const DEAD_LETTERS: &str = "dead-letters";
+
+/// Why the spool cannot be used.
+#[derive(Debug)]
+pub struct SpoolError {
+    directory: PathBuf,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Folder(io::Error),
+    Open(OpenError),
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let directory = self.directory.display();
+        match &self.cause {
+            Cause::Folder(error) => write!(
+                formatter,
+                "the spool folder {directory} cannot be used: {error}; set spool.directory to a folder on a volume \
+                 that outlives the process, or spool.enabled to false"
+            ),
+            Cause::Open(error) => write!(formatter, "the spool in {directory} cannot be opened: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {}
+
+/// Both spools, or nothing if they are switched off.
+pub(super) fn open(config: &SpoolConfig) -> Result<Option<Spools<Directory>>, SpoolError> {
+    if !config.enabled {
+        tracing::warn!("spool.enabled is false: while Kafka does not take events, callbacks are refused");
+        return Ok(None);
+    }
+    let directory = &config.directory;
+    let owner = random_id().map_err(|error| fault(directory, Cause::Folder(error)))?;
+    let limits = |bytes_max, disk_free_min, allocate_at_start| Config {
+        bytes_max,
+        disk_free_min,
+        segment_bytes: SEGMENT_BYTES,
+        owner,
+        allocate_at_start,
+    };
+    let messages = open_one(directory, limits(config.bytes_max, config.disk_free_min, false))?;
+    // Room for the first dead letters is taken now, since a disk that is full later leaves none.
+    let dead_letters = open_one(&directory.join(DEAD_LETTERS), limits(config.dead_letter_bytes_max, 0, true))?;
+    Ok(Some(Spools { messages, dead_letters }))
+}
+
+fn open_one(directory: &Path, limits: Config) -> Result<Spool<Directory>, SpoolError> {
+    std::fs::create_dir_all(directory).map_err(|error| fault(directory, Cause::Folder(error)))?;
+    let spool = Spool::open(Directory::at(directory), limits).map_err(|error| fault(directory, Cause::Open(error)))?;
+    let found = &spool.recovery;
+    tracing::info!(
+        directory = %directory.display(),
+        frames = found.frames,
+        bytes = found.bytes,
+        segments = found.segments,
+        torn_bytes = found.torn_bytes,
+        damaged = found.damaged.len(),
+        "the spool is open"
+    );
+    for file in &found.damaged {
+        tracing::error!(file, "damage in the spool: what can be read is published, the file is kept");
+    }
+    Ok(spool)
+}
+
+fn fault(directory: &Path, cause: Cause) -> SpoolError {
+    SpoolError { directory: directory.to_owned(), cause }
+}
+
+/// Sixteen bytes that no other process has.
+fn random_id() -> io::Result<Id> {
+    let mut id = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut id)?;
+    Ok(Id(id))
+}

@@ -1,0 +1,56 @@
+//! What the client and the shell say about producers, as opposed to messages.
+//!
+//! It promises that word of a generation touches only the slot that the generation holds; of any other it is ignored.
+
+use super::protocol::{Cause, Command, Denial, Generation, Time};
+use super::{Ladder, Phase};
+
+impl Ladder {
+    /// The client says that `generation` is dead.
+    pub fn producer_fatal(&mut self, generation: Generation, now: Time, commands: &mut Vec<Command>) {
+        if self.direct.reporting() == Some(generation) {
+            self.direct_fault(None, Cause::Fatal, Denial::ProducerLost, now, commands);
+        } else if self.drain.ready() == Some(generation) {
+            self.drain.die(now);
+        } else if self.trial.ready() == Some(generation) {
+            self.trial.die(now);
+        }
+        self.turn(now, commands);
+    }
+
+    /// The client says that `generation` reaches no broker. Only the direct producer's word counts: the drain keeps
+    /// trying in any case, and is the probe.
+    pub fn brokers_unreachable(&mut self, generation: Generation, now: Time, commands: &mut Vec<Command>) {
+        if self.direct.ready() == Some(generation) {
+            self.unreachable_until = now + self.settings.unreachable_period;
+            if self.phase == Phase::Direct && self.spool_takes_frames() {
+                self.leave_direct(Cause::Unreachable, now, commands);
+            }
+        }
+        self.turn(now, commands);
+    }
+
+    /// A broker answers again. Optional: an acknowledgement says the same, and so does time.
+    pub fn brokers_reachable(&mut self, now: Time, commands: &mut Vec<Command>) {
+        self.unreachable_until = Time::ZERO;
+        self.turn(now, commands);
+    }
+
+    /// The producer exists.
+    pub fn producer_ready(&mut self, generation: Generation, now: Time, commands: &mut Vec<Command>) {
+        for slot in [&mut self.direct, &mut self.drain, &mut self.trial] {
+            if slot.created(generation) {
+                break;
+            }
+        }
+        self.turn(now, commands);
+    }
+
+    /// The producer could not be created.
+    pub fn producer_failed(&mut self, generation: Generation, now: Time, commands: &mut Vec<Command>) {
+        for slot in [&mut self.direct, &mut self.drain, &mut self.trial] {
+            slot.not_created(generation, now, self.settings.backoff);
+        }
+        self.turn(now, commands);
+    }
+}

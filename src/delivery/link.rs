@@ -1,0 +1,80 @@
+//! What a producer reports to. It holds the gate weakly, since the gate holds the producer.
+
+use std::sync::{Arc, Weak};
+
+use super::gate::{Grounds, Shared};
+use super::ladder::{self, Generation};
+use crate::kafka::{Failure, Observer, Purpose, Report, Statistics};
+use crate::metrics::BrokerState;
+
+pub(super) struct Link {
+    shared: Weak<Shared>,
+}
+
+impl Link {
+    pub(super) fn to(shared: &Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { shared: Arc::downgrade(shared) })
+    }
+}
+
+impl Observer for Link {
+    fn report(&self, report: Report) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if let Err(failure) = report.outcome {
+            shared.metrics.delivery_failed(failure.label());
+        }
+        shared.report(report.generation, report.token, report.outcome);
+    }
+
+    fn fatal(&self, generation: u64) {
+        if let Some(shared) = self.shared.upgrade() {
+            let generation = Generation(generation);
+            shared.input(Grounds::None, |ladder, now, commands| ladder.producer_fatal(generation, now, commands));
+        }
+    }
+
+    fn unreachable(&self, generation: u64) {
+        if let Some(shared) = self.shared.upgrade() {
+            let generation = Generation(generation);
+            shared.input(Grounds::None, |ladder, now, commands| {
+                ladder.brokers_unreachable(generation, now, commands);
+            });
+        }
+    }
+
+    fn statistics(&self, _generation: u64, statistics: &Statistics) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let metrics = &shared.metrics;
+        metrics.queue_messages.set(i64::try_from(statistics.queue_messages).unwrap_or(i64::MAX));
+        metrics.queue_bytes.set(i64::try_from(statistics.queue_bytes).unwrap_or(i64::MAX));
+        metrics.brokers(BrokerState::Up, statistics.brokers_up);
+        metrics.brokers(BrokerState::Connecting, statistics.brokers_connecting);
+        metrics.brokers(BrokerState::Down, statistics.brokers_down);
+    }
+}
+
+/// What a failure means for the ladder.
+pub(super) fn gravity(failure: Failure) -> ladder::Failure {
+    match failure {
+        Failure::MessageTooLarge | Failure::InvalidRecord | Failure::UnsupportedForFormat => {
+            ladder::Failure::Convicting
+        }
+        Failure::TimedOut
+        | Failure::PurgedQueued
+        | Failure::PurgedInFlight
+        | Failure::NotEnoughReplicas
+        | Failure::Unreachable => ladder::Failure::Transient,
+        Failure::InvalidTimestamp | Failure::UnknownTopic | Failure::NotAuthorised | Failure::Other => {
+            ladder::Failure::Ours
+        }
+        Failure::Fatal => ladder::Failure::Fatal,
+    }
+}
+
+/// What a producer of the ladder is, in the words of Kafka.
+pub(super) fn purpose(purpose: ladder::Purpose) -> Purpose {
+    match purpose {
+        ladder::Purpose::Direct | ladder::Purpose::Trial => Purpose::Latency,
+        ladder::Purpose::Drain => Purpose::Throughput,
+    }
+}

@@ -1,0 +1,138 @@
+//! The ladder's commands, carried out under the gate. Nothing here waits: what may wait is queued for `workers`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gate::{Append, DrainJob, Gate, Grounds, Shared};
+use super::ladder::{Alert, Answer, Cause, Command, Sequence, State};
+use super::{DeliveryError, Proof, Receipt};
+use crate::metrics::{DeliveryState, RebuildReason};
+
+impl Shared {
+    pub(super) fn obey(&self, gate: &mut Gate, command: Command, grounds: Grounds, now: Duration) {
+        match command {
+            Command::Answer(sequence, answer) => self.answer(gate, sequence, answer, grounds, now),
+            Command::Append(Sequence(sequence)) => {
+                if let Some(held) = gate.holding.get(sequence) {
+                    gate.appends.push_back(Append::Frame(sequence, held.accepted_at, Arc::clone(&held.message)));
+                    self.appender.notify_one();
+                }
+            }
+            Command::ProbeSpool => {
+                gate.appends.push_back(Append::Probe);
+                self.appender.notify_one();
+            }
+            Command::StartProducer(generation, purpose, cause) => {
+                tracing::debug!(generation = generation.0, ?purpose, ?cause, "starting a producer");
+                if let Some(reason) = rebuild_reason(cause) {
+                    self.metrics.producer_rebuilt(reason);
+                }
+                gate.starts.push_back((generation, purpose));
+                self.starter.notify_one();
+            }
+            Command::RetireProducer(generation) => {
+                gate.starts.retain(|(present, _)| *present != generation);
+                let place = gate.producers.iter().position(|(present, _)| *present == generation);
+                if let Some(place) = place {
+                    super::workers::reap(gate.producers.swap_remove(place).1);
+                }
+            }
+            Command::ReadSpool { after: Sequence(after), through: Sequence(through) } => {
+                gate.drains.push_back(DrainJob::Read { after, through });
+                self.drainer.notify_one();
+            }
+            Command::Commit(Sequence(watermark)) => {
+                gate.drains.push_back(DrainJob::Commit(watermark));
+                self.drainer.notify_one();
+            }
+            Command::Release(Sequence(sequence)) => {
+                if gate.frames.remove(&sequence).is_some() {
+                    self.metrics.spool.drained.inc();
+                }
+            }
+            Command::DeadLetter(Sequence(sequence), lane) => {
+                if let Some(frame) = gate.frames.get(&sequence) {
+                    gate.dead_letters.push_back((sequence, lane, frame.clone()));
+                    self.letters.notify_one();
+                }
+            }
+            Command::Alert(alert) => log_alert(alert),
+            Command::Moved(state, cause) => {
+                self.metrics.delivery_state(state_label(state));
+                log_move(state, cause);
+            }
+            Command::Finished => {
+                gate.is_finished = true;
+                self.finished.notify_all();
+            }
+        }
+    }
+
+    fn answer(&self, gate: &mut Gate, sequence: Sequence, answer: Answer, grounds: Grounds, now: Duration) {
+        let Some(held) = gate.holding.take(sequence.0) else { return };
+        self.metrics.outstanding.dec();
+        let outcome = match (answer, grounds) {
+            (Answer::Kafka, Grounds::Delivered(delivered)) => {
+                self.metrics.ack_duration.observe(now.saturating_sub(held.since).as_secs_f64());
+                Ok(Receipt(Proof::Kafka(delivered)))
+            }
+            (Answer::Spool, Grounds::Appended(appended)) if appended.covers(sequence.0) => {
+                Ok(Receipt(Proof::Spool(appended)))
+            }
+            (Answer::Denied(denial), _) => Err(denial.into()),
+            (Answer::Kafka | Answer::Spool, _) => {
+                // The ladder never says so without grounds; if it did, a 200 would be a lie.
+                tracing::error!(sequence = sequence.0, ?answer, "an answer without proof: this is a defect");
+                Err(DeliveryError::ProducerLost)
+            }
+        };
+        if let Err(Ok(_)) = held.waiter.send(outcome) {
+            // The whole request had taken too long, and its callback was refused.
+            self.metrics.delivered_after_refusal.inc();
+        }
+    }
+}
+
+pub(super) fn state_label(state: State) -> DeliveryState {
+    match state {
+        State::Direct => DeliveryState::Direct,
+        State::Spooling => DeliveryState::Spooling,
+        State::Draining | State::Handover => DeliveryState::Draining,
+        State::Stopped => DeliveryState::Stopped,
+    }
+}
+
+fn rebuild_reason(cause: Cause) -> Option<RebuildReason> {
+    match cause {
+        Cause::Routine | Cause::Stopping => None,
+        Cause::Fatal => Some(RebuildReason::Fatal),
+        Cause::Watchdog => Some(RebuildReason::Watchdog),
+        Cause::AckDeadline => Some(RebuildReason::AckDeadline),
+        Cause::QueueFull => Some(RebuildReason::QueueFull),
+        Cause::Failed => Some(RebuildReason::Failed),
+        Cause::Unreachable => Some(RebuildReason::Unreachable),
+        Cause::NotCreated => Some(RebuildReason::NotCreated),
+    }
+}
+
+fn log_alert(alert: Alert) {
+    let sentence = match alert {
+        Alert::TopicRefuses => "Kafka refuses message after message: look at the topic's settings",
+        Alert::KafkaRefusesUs => "Kafka refuses us: look at authorisation and at whether the topic exists",
+        Alert::DeadLettersBlocked => "a refused message cannot be set aside, and holds its streams back",
+        Alert::SpoolFull => "the spool has no room: callbacks are refused while Kafka does not take them",
+        Alert::SpoolUnhealthy => "the spool cannot write: callbacks are refused while Kafka does not take them",
+        Alert::SpoolUnreadable => "the spool cannot be read; trying again",
+    };
+    tracing::error!("{sentence}");
+}
+
+fn log_move(state: State, cause: Cause) {
+    match state {
+        State::Direct => tracing::info!("events go straight to Kafka"),
+        State::Spooling => tracing::warn!(?cause, "events go to the spool: Kafka does not take them"),
+        State::Draining => tracing::info!("the spool is draining"),
+        State::Handover => tracing::debug!("the last frames of the spool are on their way"),
+        State::Stopped => tracing::info!("every callback has its answer"),
+    }
+}

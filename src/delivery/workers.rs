@@ -1,0 +1,268 @@
+//! The threads that wait, so that the gate never does: for the disk, for brokers, for time.
+//!
+//! Each takes its work from a queue under the gate, does it without the gate, and comes back with an input. All end
+//! with the delivery.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::gate::{Append, DrainJob, Gate, Grounds, Shared, lane};
+use super::ladder::{FrameHead, Generation, Purpose, Recovered, Sequence, SpoolFault};
+use super::{Spools, link::Link};
+use crate::kafka::{Producer, StartError};
+use crate::spool::{AppendError, Drain, Frame, Spool, Storage, Writer};
+
+/// How often the ladder is told that time has passed. Its deadlines are as exact as this.
+const TICK: Duration = Duration::from_millis(50);
+/// How often readiness is decided, and how long a probe waits for a broker.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+/// Frames and bytes of one group commit: enough to make a sync cheap, few enough to keep it short.
+const BATCH_FRAMES_MAX: usize = 1024;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+/// Bytes that are read from the spool at once.
+const READ_BYTES_MAX: usize = 4 << 20;
+
+/// What recovery found, in the ladder's words.
+pub(super) fn recovered<S: Storage>(spool: &Spool<S>) -> Recovered {
+    let last = spool.writer.next_sequence().saturating_sub(1);
+    let watermark = spool.monitor.status().watermark;
+    Recovered { watermark: Sequence(watermark), last: Sequence(last) }
+}
+
+pub(super) fn start<S: Storage>(shared: &Arc<Shared>, spools: Option<Spools<S>>) -> Result<(), StartError> {
+    spawn("delivery-ticker", shared, tick)?;
+    spawn("producer-starter", shared, start_producers)?;
+    spawn("producer-probe", shared, probe)?;
+    if let Some(Spools { messages, dead_letters }) = spools {
+        let (writer, drain) = (messages.writer, messages.drain);
+        spawn("spool-appender", shared, move |shared| append(shared, writer))?;
+        spawn("spool-drainer", shared, move |shared| read_and_commit(shared, drain))?;
+        spawn("spool-dead-letters", shared, move |shared| set_aside(shared, dead_letters.writer))?;
+    }
+    Ok(())
+}
+
+fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce(&Arc<Shared>) + Send + 'static) -> Result<(), StartError> {
+    let shared = Arc::clone(shared);
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || work(&shared));
+    thread.map(drop).map_err(|error| StartError::new(format!("the thread {name} cannot be started: {error}")))
+}
+
+/// Closes a producer on a thread of its own, since that may take as long as a dead name server likes. How many there
+/// can be is bounded by the backoff between rebuilds.
+pub(super) fn reap(producer: Arc<dyn Producer>) {
+    let reaper = thread::Builder::new().name("producer-reaper".to_owned()).spawn(move || producer.close());
+    if let Err(error) = reaper {
+        tracing::error!(%error, "no thread to close the old producer on");
+    }
+}
+
+/// Waits until `work` finds something under the gate; `None` when the delivery has ended.
+fn next<T>(shared: &Shared, bell: &Condvar, mut work: impl FnMut(&mut Gate) -> Option<T>) -> Option<T> {
+    let mut gate = shared.gate();
+    loop {
+        if let Some(found) = work(&mut gate) {
+            return Some(found);
+        }
+        if gate.is_finished {
+            return None;
+        }
+        gate = bell.wait(gate).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn tick(shared: &Arc<Shared>) {
+    while sleep(shared, TICK) {
+        shared.tick();
+    }
+}
+
+/// Sleeps for `interval`; `false` when the delivery has ended.
+fn sleep(shared: &Shared, interval: Duration) -> bool {
+    let gate: MutexGuard<'_, Gate> = shared.gate();
+    let waited = shared.finished.wait_timeout_while(gate, interval, |gate| !gate.is_finished);
+    let (gate, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    !gate.is_finished
+}
+
+fn start_producers(shared: &Arc<Shared>) {
+    while let Some((generation, purpose)) = next(shared, &shared.starter, |gate| gate.starts.pop_front()) {
+        start_producer(shared, generation, purpose);
+    }
+}
+
+/// Makes the producers that are asked for by now.
+pub(super) fn start_waiting_producers(shared: &Arc<Shared>) {
+    loop {
+        let Some((generation, purpose)) = shared.gate().starts.pop_front() else { return };
+        start_producer(shared, generation, purpose);
+    }
+}
+
+fn start_producer(shared: &Arc<Shared>, generation: Generation, purpose: Purpose) {
+    match shared.producers.start(generation.0, super::link::purpose(purpose), Link::to(shared)) {
+        Ok(producer) => shared.producer_started(generation, producer),
+        Err(error) => {
+            tracing::error!(%error, "no producer can be made; trying again");
+            shared.input(Grounds::None, |ladder, now, commands| {
+                ladder.producer_failed(generation, now, commands);
+            });
+        }
+    }
+}
+
+/// Group commit: whatever is queued becomes one write and one sync, and wakes all who wait.
+fn append<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
+    loop {
+        let batch = next(shared, &shared.appender, |gate| {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            while let Some(Append::Frame(_, _, message)) = gate.appends.front() {
+                bytes += message.size_bytes();
+                if !batch.is_empty() && (batch.len() >= BATCH_FRAMES_MAX || bytes > BATCH_BYTES_MAX) {
+                    break;
+                }
+                if let Some(Append::Frame(sequence, accepted_at, message)) = gate.appends.pop_front() {
+                    batch.push(Frame { sequence, accepted_at, message: message.as_ref().clone() });
+                }
+            }
+            let probe = batch.is_empty() && gate.appends.pop_front().is_some();
+            (probe || !batch.is_empty()).then_some(batch)
+        });
+        let Some(batch) = batch else { return };
+        let started = shared.now();
+        let Some(last) = batch.last().map(|frame| Sequence(frame.sequence)) else {
+            let result = writer.probe().map_err(|error| fault(&error));
+            shared.input(Grounds::None, |ladder, now, commands| ladder.spool_probed(result, now, commands));
+            continue;
+        };
+        match writer.append_batch(&batch) {
+            Ok(appended) => {
+                let taken = shared.now().saturating_sub(started);
+                shared.metrics.spool.append_duration.observe(taken.as_secs_f64());
+                #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand frames")]
+                shared.metrics.spool.batch_frames.observe(batch.len() as f64);
+                let grounds = Grounds::Appended(appended);
+                shared.input(grounds, |ladder, now, commands| ladder.appended(last, now, commands));
+            }
+            Err(error) => {
+                tracing::error!(%error, frames = batch.len(), "the spool did not take a batch");
+                let fault = fault(&error);
+                shared.input(Grounds::None, |ladder, now, commands| {
+                    ladder.append_failed(last, fault, now, commands);
+                });
+            }
+        }
+    }
+}
+
+fn fault(error: &AppendError) -> SpoolFault {
+    match error {
+        AppendError::Full(_) => SpoolFault::Full,
+        AppendError::Unhealthy(_) | AppendError::Invalid(_) => SpoolFault::Unhealthy,
+    }
+}
+
+fn read_and_commit<S: Storage>(shared: &Arc<Shared>, mut drain: Drain<S>) {
+    while let Some(job) = next(shared, &shared.drainer, |gate| gate.drains.pop_front()) {
+        match job {
+            DrainJob::Commit(watermark) => {
+                let committed = drain.commit(watermark);
+                if let Some(fault) = &committed.fault {
+                    tracing::warn!(%fault, watermark, "the watermark was not persisted; a restart may repeat events");
+                }
+                let success = committed.fault.is_none();
+                shared.input(Grounds::None, |ladder, now, commands| ladder.committed(success, now, commands));
+            }
+            DrainJob::Read { after, through } => read(shared, &mut drain, after, through),
+        }
+    }
+}
+
+fn read<S: Storage>(shared: &Arc<Shared>, drain: &mut Drain<S>, after: u64, through: u64) {
+    let read = match drain.read(after, READ_BYTES_MAX) {
+        Ok(read) => read,
+        Err(error) => {
+            tracing::error!(%error, "the spool cannot be read; trying again");
+            shared.input(Grounds::None, |ladder, now, commands| {
+                ladder.read_failed(Sequence(after), now, commands);
+            });
+            return;
+        }
+    };
+    for damaged in &read.damaged {
+        tracing::error!(
+            file = damaged.file,
+            bytes = damaged.bytes,
+            after = damaged.after,
+            before = damaged.before,
+            "a stretch of the spool is damaged; what could be read goes on, the file is kept"
+        );
+    }
+    // What lies beyond is read again when it is asked for. Where the read was cut short, nothing is said of the rest.
+    let at_end = read.at_end;
+    let frames: Vec<Frame> = read.frames.into_iter().filter(|frame| frame.sequence <= through).collect();
+    let through = match frames.last() {
+        Some(last) if !at_end && last.sequence < through => last.sequence,
+        _ => through,
+    };
+    let heads: Vec<FrameHead> = frames
+        .iter()
+        .map(|frame| FrameHead {
+            sequence: Sequence(frame.sequence),
+            lane: lane(frame.message.key()),
+            bytes: u32::try_from(frame.message.size_bytes()).unwrap_or(u32::MAX),
+        })
+        .collect();
+    shared.frames_read((after, through), frames, &heads);
+}
+
+/// Convicted frames go to the dead letters' own spool, under its own numbers.
+fn set_aside<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
+    while let Some((sequence, lane, mut frame)) = next(shared, &shared.letters, |gate| gate.dead_letters.pop_front()) {
+        frame.sequence = writer.next_sequence();
+        let result = match writer.append_batch(&[frame]) {
+            Ok(_) => {
+                shared.metrics.spool.dead_lettered.inc();
+                tracing::error!(sequence, "Kafka refuses this message for good; it was set aside");
+                true
+            }
+            Err(error) => {
+                tracing::error!(sequence, %error, "a message that Kafka refuses cannot be set aside; trying again");
+                // The next try has to find out whether the storage has recovered.
+                let _still_unwell = writer.probe().is_err();
+                false
+            }
+        };
+        shared.input(Grounds::None, |ladder, now, commands| {
+            ladder.dead_lettered((Sequence(sequence), lane), result, now, commands);
+        });
+    }
+}
+
+/// Finds out whether Kafka could take a message now: without traffic, nothing else would tell.
+fn probe(shared: &Arc<Shared>) {
+    let mut was_ready = None;
+    loop {
+        let result = match shared.to_probe() {
+            None => Err("there is no producer yet".to_owned()),
+            Some((_, true)) => Err("messages wait for their acknowledgement beyond the deadline".to_owned()),
+            Some((producer, false)) => producer.probe(PROBE_DEADLINE).map_err(|error| error.to_string()),
+        };
+        if was_ready != Some(result.is_ok()) {
+            was_ready = Some(result.is_ok());
+            match &result {
+                Ok(()) => tracing::info!("Kafka takes events"),
+                Err(reason) => tracing::warn!(reason, "Kafka does not take events"),
+            }
+        }
+        shared.kafka_ready.store(result.is_ok(), Ordering::Release);
+        if !sleep(shared, PROBE_INTERVAL) {
+            shared.kafka_ready.store(false, Ordering::Release);
+            return;
+        }
+    }
+}

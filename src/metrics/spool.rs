@@ -1,0 +1,86 @@
+//! Metrics of the spool.
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::{Declare, SECONDS};
+
+/// Bounds of the buckets of frames in one group commit.
+const FRAMES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
+
+/// Metrics of the spool.
+pub struct SpoolMetrics {
+    frames: IntGauge,
+    bytes: IntGauge,
+    bytes_max: IntGauge,
+    oldest_seconds: IntGauge,
+    segments: IntGauge,
+    damaged: IntGauge,
+    set_aside: IntGauge,
+    healthy: IntGauge,
+    /// Time of one group commit, sync included.
+    pub append_duration: Histogram,
+    /// Frames of one group commit.
+    pub batch_frames: Histogram,
+    /// Frames that were published, or set aside.
+    pub drained: IntCounter,
+    /// Frames that Kafka refuses for good, in the dead letters.
+    pub dead_lettered: IntCounter,
+}
+
+/// How the spool is, in a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct SpoolGauges {
+    /// Frames that are not published yet.
+    pub frames: u64,
+    /// Bytes taken on disk.
+    pub bytes: u64,
+    /// Bytes that may be taken.
+    pub bytes_max: u64,
+    /// Age of the oldest frame in seconds; 0 if there is none.
+    pub oldest_seconds: i64,
+    /// Segment files.
+    pub segments: u64,
+    /// Stretches that could not be read.
+    pub damaged: u64,
+    /// Files kept for a human.
+    pub set_aside: u64,
+    /// Whether an append could succeed, as far as is known.
+    pub healthy: bool,
+}
+
+impl SpoolMetrics {
+    pub(super) fn new(declare: &mut Declare) -> Self {
+        Self {
+            frames: declare.gauge("spool_frames", "Events in the spool that are not published yet."),
+            bytes: declare.gauge("spool_bytes", "Bytes that the spool takes on disk."),
+            bytes_max: declare.gauge("spool_bytes_max", "Bytes that the spool may take on disk."),
+            oldest_seconds: declare.gauge("spool_oldest_age_seconds", "Age of the oldest event in the spool."),
+            segments: declare.gauge("spool_segments", "Segment files of the spool."),
+            damaged: declare.gauge("spool_damaged_stretches", "Stretches of the spool that could not be read."),
+            set_aside: declare.gauge("spool_segments_set_aside", "Damaged segment files that are kept for a human."),
+            healthy: declare.gauge("spool_healthy", "Whether the spool could take an event now: 1 or 0."),
+            append_duration: declare.histogram(
+                "spool_append_duration_seconds",
+                "Time to write and sync one batch of events.",
+                &SECONDS,
+            ),
+            batch_frames: declare.histogram("spool_batch_frames", "Events in one batch.", &FRAMES),
+            drained: declare.counter("spool_drained_total", "Events of the spool that were published or set aside."),
+            dead_lettered: declare
+                .counter("spool_dead_lettered_total", "Events that Kafka refuses for good and that were set aside."),
+        }
+    }
+
+    /// Sets every gauge.
+    pub fn observe(&self, gauges: &SpoolGauges) {
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.frames, gauges.frames);
+        set(&self.bytes, gauges.bytes);
+        set(&self.bytes_max, gauges.bytes_max);
+        set(&self.segments, gauges.segments);
+        set(&self.damaged, gauges.damaged);
+        set(&self.set_aside, gauges.set_aside);
+        self.oldest_seconds.set(gauges.oldest_seconds);
+        self.healthy.set(i64::from(gauges.healthy));
+    }
+}

@@ -1,0 +1,226 @@
+//! The promise through outages of a real Kafka, crashes of the bridge and a full disk.
+//!
+//! Promise: while Kafka takes nothing, callbacks get their 200 because their events are synced in the spool; when it
+//! is back they are all in the topic, in order, whatever died in between. Each test ends with the law.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::bridge::Bridge;
+use crate::support::kafka::{Cluster, Topic, read_topic, three_brokers, topic_name};
+use crate::support::law::{Findings, law};
+use crate::support::load::{Answer, Statuses};
+use crate::support::{long, wait_for};
+
+const SPOOL: &str = "spool: {directory: spool, disk_free_min: 0B, bytes_max: 256MiB, dead_letter_bytes_max: 16MiB}";
+
+fn make_topic(cluster: &Cluster, name: &str) -> String {
+    let name = topic_name(name);
+    cluster.create_topic(&Topic { name: &name, partitions: 12, replication: 3, min_isr: 2, properties: &[] });
+    name
+}
+
+/// Waits until everything in the spool is published and events go straight to Kafka again.
+fn await_direct(bridge: &Bridge, patience: Duration) {
+    wait_for(
+        "the spool to drain",
+        patience,
+        || format!("{}\n{}", bridge.metrics(), bridge.log_tail()),
+        || {
+            let direct = bridge.metric("recording_bridge_delivery_state", &[("state", "direct")]) == 1;
+            (direct && bridge.metric("recording_bridge_spool_frames", &[]) == 0).then_some(())
+        },
+    );
+}
+
+fn conclude(cluster: &Cluster, topic: &str, answers: &[Answer]) -> Findings {
+    let findings = law(answers, &read_topic(cluster, topic));
+    println!("{}{findings}", Statuses(answers));
+    findings.assert_hold();
+    findings
+}
+
+fn kill_all(cluster: &Cluster) {
+    (1..=3).for_each(|number| cluster.kill(number));
+}
+
+fn restart_all(cluster: &Cluster) {
+    cluster.restart_together(&[1, 2, 3]);
+}
+
+#[test]
+fn every_callback_gets_its_200_while_all_brokers_are_dead_and_nothing_is_lost_or_inverted() {
+    let (rate, before, dead, after) = if long() { (500, 10, 180, 20) } else { (100, 4, 12, 8) };
+    let cluster = three_brokers();
+    let topic = make_topic(&cluster, "all-dead");
+    let bridge = Bridge::start(&cluster.brokers(), &topic, SPOOL);
+    await_direct(&bridge, Duration::from_secs(30));
+    let mut load = bridge.load(rate * (before + dead + after), f64::from(u32::try_from(rate).unwrap()));
+    load.streams = 200;
+    // When the outage begins, callbacks wait for the ack deadline of 5 s.
+    load.connections = rate * 7;
+    let answers = thread::scope(|scope| {
+        let load = scope.spawn(|| load.run());
+        thread::sleep(Duration::from_secs(before));
+        kill_all(&cluster);
+        thread::sleep(Duration::from_secs(dead));
+        restart_all(&cluster);
+        load.join().unwrap()
+    });
+    await_direct(&bridge, Duration::from_secs(120));
+    bridge.assert_conservation();
+    let metrics = bridge.metrics();
+    assert_eq!(bridge.terminate(), 0);
+
+    let findings = conclude(&cluster, &topic, &answers);
+    assert!(answers.iter().all(|answer| answer.status == Some(200)), "{}", Statuses(&answers));
+    let slow: Vec<&Answer> = answers.iter().filter(|answer| answer.latency > Duration::from_secs(1)).collect();
+    for answer in &slow {
+        assert!(answer.latency < Duration::from_secs(6), "{answer:?}");
+        let since = answer.sent_at.saturating_sub(Duration::from_secs(before));
+        assert!(since < Duration::from_secs(10), "only the first seconds of an outage wait: {answer:?}");
+    }
+    // What was in flight when the brokers died may be there twice; the outage itself must not be.
+    assert!(findings.duplicates <= usize::try_from(rate * 6).unwrap(), "{findings}\n{metrics}");
+}
+
+#[test]
+fn nothing_acknowledged_is_missing_after_the_bridge_is_killed_again_and_again() {
+    let kills = if long() { 50 } else { 10 };
+    let cluster = three_brokers();
+    let topic = make_topic(&cluster, "killed-bridge");
+    let mut bridge = Bridge::start(&cluster.brokers(), &topic, SPOOL);
+    await_direct(&bridge, Duration::from_secs(30));
+    kill_all(&cluster);
+    let mut answers = Vec::new();
+    for kill in 0..kills {
+        if kill == kills / 2 {
+            restart_all(&cluster);
+        }
+        let mut load = bridge.load(200, 400.0);
+        load.connections = 64;
+        // A different moment each time: while the first wait, while they are spooled, while the spool drains.
+        let moment = Duration::from_millis(150 + 97 * (kill % 7));
+        answers.extend(thread::scope(|scope| {
+            let load = scope.spawn(|| load.run());
+            thread::sleep(moment);
+            bridge.kill();
+            load.join().unwrap()
+        }));
+        bridge.restart();
+    }
+    await_direct(&bridge, Duration::from_secs(120));
+    bridge.assert_conservation();
+    assert_eq!(bridge.terminate(), 0);
+    conclude(&cluster, &topic, &answers);
+}
+
+#[test]
+fn what_has_no_report_at_the_end_is_spooled_and_published_by_the_next_process() {
+    let cluster = three_brokers();
+    let topic = make_topic(&cluster, "terminated");
+    let further = "shutdown: {drain_delay: 0s, grace: 16s}";
+    let mut bridge = Bridge::start(&cluster.brokers(), &topic, &format!("{SPOOL}\n{further}"));
+    await_direct(&bridge, Duration::from_secs(30));
+    kill_all(&cluster);
+    let mut load = bridge.load(100, 200.0);
+    load.connections = 100;
+    let answers = load.run();
+    assert!(answers.iter().all(|answer| answer.status == Some(200)), "{}", Statuses(&answers));
+    assert_eq!(bridge.terminate_and_stay(), 0);
+    restart_all(&cluster);
+    bridge.restart();
+    await_direct(&bridge, Duration::from_secs(60));
+    assert_eq!(bridge.terminate(), 0);
+    let findings = conclude(&cluster, &topic, &answers);
+    assert_eq!(findings.duplicates, 0, "{findings}");
+}
+
+/// A small file system of its own in a file, unmounted at the end.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(folder: &Path) -> Self {
+        let (image, path) = (folder.join("disk.img"), folder.join("disk"));
+        fs::create_dir(&path).unwrap();
+        let run = |command: &str| {
+            let output = Command::new("sh").args(["-c", command]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{command}: {said}\nA small disk needs root, mke2fs and loop mounts.");
+        };
+        run(&format!("truncate -s 48M {}", image.display()));
+        run(&format!("PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q -m 0 {}", image.display()));
+        run(&format!("mount -o loop {} {}", image.display(), path.display()));
+        Self { path }
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) {
+        let command = format!("cat /dev/zero > {}", self.path.join("filler").display());
+        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert!(String::from_utf8_lossy(&output.stderr).contains("No space"), "the disk is not full: {output:?}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.path).status());
+    }
+}
+
+#[test]
+fn a_full_disk_is_a_503_and_the_spool_drains_while_it_is_still_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path());
+    let cluster = three_brokers();
+    let topic = make_topic(&cluster, "full-disk");
+    let spool = format!(
+        "spool: {{directory: {}, disk_free_min: 0B, bytes_max: 256MiB, dead_letter_bytes_max: 16MiB}}",
+        disk.path.join("spool").display()
+    );
+    let bridge = Bridge::start(&cluster.brokers(), &topic, &spool);
+    await_direct(&bridge, Duration::from_secs(30));
+    kill_all(&cluster);
+    let mut load = bridge.load(500, 500.0);
+    load.connections = 200;
+    let mut answers = load.run();
+    assert!(answers.iter().all(|answer| answer.status == Some(200)), "{}", Statuses(&answers));
+    disk.fill();
+    // The segment that is being written was allocated before; what fits into it is still safe. Fill it too.
+    let mut load = bridge.load(12_000, 3_000.0);
+    load.connections = 64;
+    let full = load.run();
+    println!("on the full disk: {}", Statuses(&full));
+    assert!(full.iter().all(|answer| matches!(answer.status, Some(200 | 503))), "{}", Statuses(&full));
+    assert_eq!(full.last().unwrap().status, Some(503), "{}", Statuses(&full));
+    assert!(bridge.metric("recording_bridge_callbacks_total", &[("reason", "spool_full")]) > 0);
+    answers.extend(full);
+
+    restart_all(&cluster);
+    await_direct(&bridge, Duration::from_secs(120));
+    bridge.assert_conservation();
+    assert_eq!(bridge.terminate(), 0);
+    conclude(&cluster, &topic, &answers);
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_is_told_so_and_harms_nothing() {
+    let cluster = three_brokers();
+    let topic = make_topic(&cluster, "two-owners");
+    let bridge = Bridge::start(&cluster.brokers(), &topic, SPOOL);
+    let config = bridge.home().join("config.yaml");
+    let output = Command::new(env!("CARGO_BIN_EXE_recording-bridge")).arg("serve").arg("--config").arg(config).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("another process"), "{said}");
+    await_direct(&bridge, Duration::from_secs(30));
+    let answers = bridge.load(50, 100.0).run();
+    assert_eq!(bridge.terminate(), 0);
+    conclude(&cluster, &topic, &answers);
+}
