@@ -4,6 +4,7 @@
 //! everything else to stderr.
 
 mod check;
+mod contact;
 mod demo;
 mod edition;
 mod logging;

@@ -11,6 +11,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 
 use super::check::Findings;
+use super::contact;
 use crate::kafka::{Config, settings};
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -19,6 +20,11 @@ const MESSAGE_OVERHEAD_BYTES: usize = 8 * 1024;
 
 /// Asks the brokers of `config` about its topics.
 pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findings) {
+    let metadata = match contact::metadata(config) {
+        Ok(metadata) => metadata,
+        Err(error) => return findings.fault(format!("{}: {error}", config.brokers.join(","))),
+    };
+    findings.good(format!("{} broker(s) known to the cluster", metadata.brokers().len()));
     let client: Result<AdminClient<DefaultClientContext>, String> = settings::connection(config)
         .map_err(|error| error.to_string())
         .and_then(|settings| settings.create().map_err(|error| error.to_string()));
@@ -26,11 +32,6 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
         Ok(client) => client,
         Err(error) => return findings.fault(format!("no Kafka client can be made: {error}")),
     };
-    let metadata = match client.inner().fetch_metadata(None, DEADLINE) {
-        Ok(metadata) => metadata,
-        Err(error) => return findings.fault(format!("{}: no broker answers: {error}", config.brokers.join(","))),
-    };
-    findings.good(format!("{} broker(s) known to the cluster", metadata.brokers().len()));
     look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
     let name = &config.dead_letter_topic;
     if let Some(found) = topic(&metadata, name) {

@@ -11,12 +11,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
 use super::serve::read_config;
-use super::{CommandError, logging};
+use super::{CommandError, contact, logging};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::kafka::{Config, settings};
 
-/// How long the brokers may take to answer at the start.
-const START_DEADLINE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
@@ -77,9 +75,7 @@ pub(super) fn start(config: &Config, from_beginning: bool) -> Result<BaseConsume
     client.set("fetch.wait.max.ms", "100");
     let consumer: BaseConsumer =
         client.create().map_err(|error| CommandError::failed("the consumer cannot be made", error))?;
-    let metadata = consumer
-        .fetch_metadata(Some(&config.topic), START_DEADLINE)
-        .map_err(|error| CommandError::failed("no broker answers", error))?;
+    let metadata = contact::metadata(config).map_err(CommandError::Failed)?;
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()
