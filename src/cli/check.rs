@@ -50,12 +50,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         findings.warning(warning);
     }
     look_at_keys(&config, &mut findings);
-    match LibrdkafkaProducers::new(&config.kafka).and_then(|producers| producers.check()) {
+    let producer = LibrdkafkaProducers::new(&config.kafka).and_then(|producers| producers.check());
+    match &producer {
         Ok(()) => findings.good("the settings of the producer are usable"),
         Err(error) => findings.fault(error.to_string()),
     }
     let offline_faults = findings.faults;
-    if arguments.online {
+    // With settings that make no client nobody can be asked; that is said already.
+    if arguments.online && producer.is_ok() {
         online::look(&config.kafka, config.http.body_bytes_max, &mut findings);
     }
     for line in &findings.lines {

@@ -16,7 +16,7 @@ pub const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 /// Settings of the producer of events.
 ///
 /// # Errors
-/// If a password file cannot be read.
+/// If the password file or a file of `kafka.tls` cannot be read.
 pub fn producer(config: &Config, purpose: Purpose) -> Result<ClientConfig, StartError> {
     let mut settings = connection(config)?;
     let milliseconds = |span: Duration| span.as_millis().to_string();
@@ -63,7 +63,7 @@ pub fn producer(config: &Config, purpose: Purpose) -> Result<ClientConfig, Start
 /// Settings of a client that only looks: metadata, configurations, consumers of the command line.
 ///
 /// # Errors
-/// If a password file cannot be read.
+/// If the password file or a file of `kafka.tls` cannot be read.
 pub fn connection(config: &Config) -> Result<ClientConfig, StartError> {
     let mut settings = ClientConfig::new();
     settings.set_log_level(RDKafkaLogLevel::Warning);
@@ -93,7 +93,7 @@ pub fn connection(config: &Config) -> Result<ClientConfig, StartError> {
     };
     settings.set("security.protocol", protocol);
     if let Some(tls) = &config.tls {
-        set_tls(&mut settings, tls);
+        set_tls(&mut settings, tls)?;
     }
     if let Some(sasl) = &config.sasl {
         set_sasl(&mut settings, sasl)?;
@@ -101,16 +101,18 @@ pub fn connection(config: &Config) -> Result<ClientConfig, StartError> {
     Ok(settings)
 }
 
-fn set_tls(settings: &mut ClientConfig, tls: &TlsConfig) {
+fn set_tls(settings: &mut ClientConfig, tls: &TlsConfig) -> Result<(), StartError> {
     // A broker proves who it is, by name; there is no way to switch this off.
     settings.set("enable.ssl.certificate.verification", "true");
     settings.set("ssl.endpoint.identification.algorithm", "https");
-    for (name, file) in [
-        ("ssl.ca.location", &tls.ca_file),
-        ("ssl.certificate.location", &tls.certificate_file),
-        ("ssl.key.location", &tls.key_file),
+    for (name, key, file) in [
+        ("ssl.ca.location", "ca_file", &tls.ca_file),
+        ("ssl.certificate.location", "certificate_file", &tls.certificate_file),
+        ("ssl.key.location", "key_file", &tls.key_file),
     ] {
         if let Some(file) = file {
+            // librdkafka reads them itself, but of one that it cannot read it says neither the name nor the reason.
+            fs::read(file).map_err(|error| StartError::new(format!("kafka.tls.{key} {}: {error}", file.display())))?;
             settings.set(name, file.to_string_lossy());
         }
     }
@@ -118,6 +120,7 @@ fn set_tls(settings: &mut ClientConfig, tls: &TlsConfig) {
         // The vendored OpenSSL has no idea where this system keeps its authorities; librdkafka looks for them.
         settings.set("ssl.ca.location", "probe");
     }
+    Ok(())
 }
 
 fn set_sasl(settings: &mut ClientConfig, sasl: &SaslConfig) -> Result<(), StartError> {
