@@ -81,8 +81,10 @@ impl Signals {
                 _ = self.terminate.recv() => {}
                 _ = self.interrupt.recv() => {}
             }
-            tracing::info!(urgent = shutdown.requested.is_cancelled(), "asked to stop");
+            let urgent = shutdown.requested.is_cancelled();
+            // First: nothing may come between a signal and what it asks for.
             shutdown.request();
+            tracing::info!(urgent, "asked to stop");
         }
     }
 }

@@ -153,6 +153,8 @@ impl App {
         let Self { wired, callbacks, admin } = self;
         let stop_admin = CancellationToken::new();
         let admin = wired.start_admin(admin, stop_admin.clone())?;
+        keys::keep_fresh(wired.config.callback.clone(), &wired.keyring, Arc::clone(&wired.metrics))
+            .map_err(|error| AppError::System("thread for key files", error))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("callbacks")
             .enable_all()
@@ -171,22 +173,14 @@ impl App {
 }
 
 impl Wired {
-    /// The admin listener and the reloading of keys, on a thread of their own.
+    /// The admin listener, on a thread of its own.
     fn start_admin(&self, listener: TcpListener, stop: CancellationToken) -> Result<thread::JoinHandle<()>, AppError> {
         let system = |error| AppError::System("admin thread", error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        let reload =
-            keys::reload_for_ever(self.config.callback.clone(), Arc::clone(&self.keyring), Arc::clone(&metrics));
         let work = async move {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let serving = admin::serve(listener, metrics, readiness, stop.clone());
-                    tokio::select! {
-                        () = serving => {}
-                        () = reload => {}
-                    }
-                }
+                Ok(listener) => admin::serve(listener, metrics, readiness, stop).await,
                 Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
             }
         };

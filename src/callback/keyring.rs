@@ -1,5 +1,6 @@
 //! The active callback keys and what each is good for.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::{fmt, fs, io};
@@ -116,8 +117,20 @@ pub fn read_key(config: &KeyConfig, length_min: usize) -> Result<Key, KeyError> 
     result
 }
 
+/// Most bytes that are read of a key file: no key is longer, and a mistaken path may lead anywhere.
+const FILE_BYTES_MAX: u64 = 4096;
+
 fn read(file: &Path) -> Result<String, KeyError> {
-    fs::read_to_string(file).map_err(|error| match error.kind() {
+    let open = || {
+        // A pipe or a device would be waited for, or read, without end.
+        if !fs::metadata(file)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        let mut text = String::new();
+        fs::File::open(file)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    open().map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => KeyError::NotAlphanumeric,
         _ => KeyError::Unreadable(error),
     })

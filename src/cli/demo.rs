@@ -61,7 +61,7 @@ struct Sent {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    logging::start(LogConfig { level: Level::Error, format: LogFormat::Text });
+    let _logs = logging::start(LogConfig { level: Level::Error, format: LogFormat::Text });
     // Never dropped: the producer may outlive the bridge by a moment, and would complain of a broker that is gone.
     let broker = MockCluster::new(BROKERS)
         .and_then(|cluster| cluster.create_topic(TOPIC, PARTITIONS, BROKERS).map(|()| cluster))

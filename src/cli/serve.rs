@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let config = read_config(&arguments.config)?;
-    logging::start(config.log);
+    let _logs = logging::start(config.log);
     for warning in config.warnings() {
         tracing::warn!(warning, "configuration");
     }

@@ -40,7 +40,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    logging::start(LogConfig { level: Level::Warn, format: LogFormat::Text });
+    let _logs = logging::start(LogConfig { level: Level::Warn, format: LogFormat::Text });
     let mut config = match &arguments.config {
         Some(path) => read_config(path)?.kafka,
         None => Config::new(arguments.brokers.clone(), String::new()),

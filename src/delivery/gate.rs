@@ -152,7 +152,7 @@ impl Shared {
             Placement::Send(attempt) => {
                 gate.holding.put(attempt.sequence.0, held);
                 self.metrics.outstanding.inc();
-                self.send(gate, attempt, now);
+                Self::send(gate, attempt, now);
             }
             Placement::Hold(sequence) => {
                 gate.holding.put(sequence.0, held);
@@ -178,7 +178,7 @@ impl Shared {
 
     /// Time has passed.
     pub(super) fn tick(&self) {
-        self.input(Grounds::None, |ladder, now, commands| ladder.tick(now, commands));
+        self.input(Grounds::None, Ladder::tick);
     }
 
     /// A report of `generation` about `token`.
@@ -235,14 +235,14 @@ impl Shared {
                 gate.commands = commands;
             }
             match gate.ladder.next_send(now) {
-                Some(attempt) => self.send(gate, attempt, now),
+                Some(attempt) => Self::send(gate, attempt, now),
                 None if gate.commands.is_empty() => return,
                 None => {}
             }
         }
     }
 
-    fn send(&self, gate: &mut Gate, attempt: Attempt, now: Duration) {
+    fn send(gate: &mut Gate, attempt: Attempt, now: Duration) {
         let Attempt { generation, sequence, lane } = attempt;
         let held = gate.holding.get(sequence.0).map(|held| held.message.as_ref());
         let message = held.or_else(|| gate.frames.get(&sequence.0).map(|frame| &frame.message));

@@ -57,11 +57,11 @@ enum Proof {
 }
 
 impl Receipt {
-    /// Where Kafka put the event; `None` if it rests in the spool.
+    /// Partition and offset at which Kafka has the event; `None` if it rests in the spool.
     #[must_use]
-    pub fn delivered(&self) -> Option<&Delivered> {
+    pub fn place(&self) -> Option<(i32, i64)> {
         match &self.0 {
-            Proof::Kafka(delivered) => Some(delivered),
+            Proof::Kafka(delivered) => Some((delivered.partition(), delivered.offset())),
             Proof::Spool(_) => None,
         }
     }

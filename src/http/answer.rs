@@ -38,7 +38,7 @@ pub(super) enum Verdict {
 impl Verdict {
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Accepted(receipt) if receipt.delivered().is_some() => Outcome::Accepted,
+            Self::Accepted(receipt) if receipt.place().is_some() => Outcome::Accepted,
             Self::Accepted(_) => Outcome::Spooled,
             Self::Ignored(ignored) => Outcome::Ignored(ignored.kind()),
             Self::Refused(refusal) => Outcome::Refused(*refusal),
@@ -97,8 +97,7 @@ impl InFlight {
         self.settle(verdict.outcome());
         match verdict {
             Verdict::Accepted(receipt) => {
-                let place = receipt.delivered();
-                let (partition, offset) = (place.map(|place| place.partition()), place.map(|place| place.offset()));
+                let (partition, offset) = receipt.place().unzip();
                 tracing::debug!(
                     event_id = subject.event_id,
                     stream_id = subject.stream_id,

@@ -40,7 +40,17 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
             "clock", "event", "callback", "message", "kafka", "metrics", "delivery", "http", "config", "shutdown",
             "app", "spool",
         ],
-        &["clap", "indicatif", "rdkafka", "serde_json", "tokio", "tracing", "tracing_subscriber", "ureq"],
+        &[
+            "clap",
+            "indicatif",
+            "rdkafka",
+            "serde_json",
+            "tokio",
+            "tracing",
+            "tracing_appender",
+            "tracing_subscriber",
+            "ureq",
+        ],
     ),
     ("main", &[], &[]),
 ];

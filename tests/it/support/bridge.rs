@@ -25,41 +25,63 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Bridge {
     process: Supervised,
     home: PathBuf,
+    config: PathBuf,
     callbacks: SocketAddr,
     admin: SocketAddr,
 }
 
+/// Writes a configuration file and what it names into `folder`. `kafka` are the members of that section, in flow
+/// style; `more` is further configuration: whole top-level sections that are not written here.
+pub(crate) fn write_config(folder: &Path, kafka: &str, more: &str) -> PathBuf {
+    fs::write(folder.join("key"), KEY).unwrap();
+    let mut config = format!(
+        "http: {{listen: 127.0.0.1:0, path: {PATH}}}\n\
+         admin: {{listen: 127.0.0.1:0}}\n\
+         callback: {{keys: [{{name: tests, file: key}}]}}\n\
+         kafka: {{{kafka}}}\n"
+    );
+    for (section, usual) in
+        [("log:", "{format: json}"), ("shutdown:", "{drain_delay: 0s}"), ("spool:", "{enabled: false}")]
+    {
+        if !more.contains(section) {
+            writeln!(config, "{section} {usual}").unwrap();
+        }
+    }
+    writeln!(config, "{more}").unwrap();
+    let file = folder.join("config.yaml");
+    fs::write(&file, config).unwrap();
+    file
+}
+
+/// The members of `kafka` for brokers that ask for nothing.
+pub(crate) fn plain(brokers: &str, topic: &str) -> String {
+    format!("brokers: [\"{}\"], topic: {topic}", brokers.replace(',', "\", \""))
+}
+
 impl Bridge {
-    /// Starts it on ports of its own. `more` is further configuration: whole top-level sections that are not
-    /// written here.
+    /// Starts it on ports of its own. `more` is further configuration: whole top-level sections that
+    /// [`write_config`] does not write.
     pub(crate) fn start(brokers: &str, topic: &str, more: &str) -> Self {
+        Self::start_with(&plain(brokers, topic), more)
+    }
+
+    /// The same with these members of the section `kafka`.
+    pub(crate) fn start_with(kafka: &str, more: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("recording-bridge-tests-").tempdir().unwrap().keep();
         let home = folder.join("bridge");
         fs::create_dir(&home).unwrap();
-        fs::write(home.join("key"), KEY).unwrap();
-        let mut config = format!(
-            "http: {{listen: 127.0.0.1:0, path: {PATH}}}\n\
-             admin: {{listen: 127.0.0.1:0}}\n\
-             callback: {{keys: [{{name: tests, file: key}}]}}\n\
-             kafka: {{brokers: [\"{}\"], topic: {topic}}}\n\
-             log: {{format: json}}\n",
-            brokers.replace(',', "\", \"")
-        );
-        if !more.contains("shutdown:") {
-            config += "shutdown: {drain_delay: 0s}\n";
-        }
-        if !more.contains("spool:") {
-            config += "spool: {enabled: false}\n";
-        }
-        writeln!(config, "{more}").unwrap();
-        let file = home.join("config.yaml");
-        fs::write(&file, config).unwrap();
-        let command = [env!("CARGO_BIN_EXE_recording-bridge"), "serve", "--config", file.to_str().unwrap()];
+        let config = write_config(&home, kafka, more);
+        let command = [env!("CARGO_BIN_EXE_recording-bridge"), "serve", "--config", config.to_str().unwrap()];
         let mut process = Supervised::new(&home, &command.map(str::to_owned));
         process.start();
         let callbacks = await_listener(&process, "callbacks", 0);
         let admin = await_listener(&process, "admin", 0);
-        Self { process, home, callbacks, admin }
+        Self { process, home, config, callbacks, admin }
+    }
+
+    /// Its configuration file, gone when it is.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
     }
 
     /// SIGKILL: nothing is flushed, nothing is said.
@@ -134,6 +156,11 @@ impl Bridge {
     pub(crate) fn terminate_and_stay(&mut self) -> i32 {
         self.process.signal(Signal::TERM);
         self.process.reap(STOP_PATIENCE)
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 
     pub(crate) fn log_tail(&self) -> String {

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use rdkafka::config::ClientConfig;
 use rustix::process::Signal;
 use serde::Deserialize;
 
+use super::java::{jars, java, java_command};
 use super::process::Supervised;
 use super::{unique, wait_for};
 
@@ -27,9 +28,6 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// A broker starts in 2 to 4 s on an idle machine.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const ADMIN_PATIENCE: Duration = Duration::from_secs(30);
-/// Small heaps, and the quick start of a short life rather than the throughput of a long one.
-const JAVA_OPTIONS: [&str; 4] = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
-
 /// Brokers that belong together. Dropping it kills them and removes what they stored.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
@@ -49,22 +47,52 @@ pub(crate) struct Topic<'a> {
     pub(crate) properties: &'a [(&'a str, &'a str)],
 }
 
+/// What the broker of a one-node cluster has beyond the plain listener.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub(crate) listeners: Vec<Listener>,
+    /// Further lines of `server.properties`.
+    pub(crate) properties: String,
+    /// Further arguments of `StorageTool format`.
+    pub(crate) format: Vec<String>,
+}
+
+/// A listener of a broker beyond the plain one.
+#[derive(Clone, Copy)]
+pub(crate) struct Listener {
+    pub(crate) name: &'static str,
+    pub(crate) protocol: &'static str,
+    pub(crate) port: u16,
+}
+
 impl Cluster {
     /// `brokers` nodes, each broker and controller in one, all of them ready.
     pub(crate) fn start(brokers: usize) -> Self {
-        let cluster = Self::prepare(brokers);
-        for node in &cluster.nodes {
+        Self::prepare(brokers).started()
+    }
+
+    /// One node that has more than others; `extras` is told its folder, which is removed with it.
+    pub(crate) fn start_with(extras: impl FnMut(&Path) -> Extras) -> Self {
+        Self::prepare_with(1, extras).started()
+    }
+
+    fn started(self) -> Self {
+        for node in &self.nodes {
             node.process().start();
         }
-        for (number, node) in cluster.numbered() {
+        for (number, node) in self.numbered() {
             node.await_ready(number, 0);
         }
-        cluster.await_members();
-        cluster
+        self.await_members();
+        self
     }
 
     /// The nodes of a cluster, formatted and not started: `restart` starts them.
     pub(crate) fn prepare(brokers: usize) -> Self {
+        Self::prepare_with(brokers, |_| Extras::default())
+    }
+
+    fn prepare_with(brokers: usize, mut extras: impl FnMut(&Path) -> Extras) -> Self {
         let jars = jars();
         let folder = tempfile::Builder::new().prefix("recording-bridge-kafka-").tempdir().unwrap().keep();
         let ports = free_ports(2 * brokers);
@@ -78,9 +106,12 @@ impl Cluster {
             let home = folder.join((at + 1).to_string());
             fs::create_dir(&home).unwrap();
             let properties = home.join("server.properties");
-            fs::write(&properties, server_properties(at + 1, port, controller, &voters, &home)).unwrap();
+            let extras = extras(&home);
+            let text = server_properties(at + 1, (port, controller), &voters, &home, &extras);
+            fs::write(&properties, text).unwrap();
             let properties = properties.to_str().unwrap().to_owned();
             let mut format = java(jars, &["kafka.tools.StorageTool", "format", "-t", &cluster_id, "-c", &properties]);
+            format.args(&extras.format);
             formats.push(format.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
             let command = java_command(jars, &["kafka.Kafka", &properties]);
             nodes.push(Node { port, process: Mutex::new(Supervised::new(&home, &command)) });
@@ -169,6 +200,16 @@ impl Cluster {
         );
     }
 
+    /// How many records a topic holds, by its offsets.
+    pub(crate) fn count_records(&self, topic: &str, partitions: i32) -> i64 {
+        let admin = self.admin();
+        let count = |partition| {
+            let (low, high) = admin.inner().fetch_watermarks(topic, partition, ADMIN_PATIENCE).unwrap();
+            high - low
+        };
+        (0..partitions).map(count).sum()
+    }
+
     /// SIGKILL for broker `number` (from 1): back when the process is gone.
     pub(crate) fn kill(&self, number: usize) {
         self.node(number).process().kill();
@@ -182,7 +223,9 @@ impl Cluster {
     /// Starts these brokers: back when all are ready. None of three is ready before there is a majority.
     pub(crate) fn restart_together(&self, numbers: &[usize]) {
         let written: Vec<usize> = numbers.iter().map(|number| self.node(*number).process().log().len()).collect();
-        numbers.iter().for_each(|number| self.node(*number).process().start());
+        for number in numbers {
+            self.node(*number).process().start();
+        }
         for (number, written) in numbers.iter().zip(written) {
             self.node(*number).await_ready(*number, written);
         }
@@ -323,40 +366,13 @@ pub(crate) fn read_topic(cluster: &Cluster, topic: &str) -> Vec<Record> {
     records
 }
 
-/// The folder of the broker's jars, fetched if need be.
-fn jars() -> &'static Path {
-    static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
-        let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
-        let output = Command::new(run).arg("--fetch-kafka").output().map_err(|error| format!("tests/run: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() {
-            return Err(format!("this test runs against a real Apache Kafka, and there is none\n{said}"));
-        }
-        Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end()))
-    });
-    JARS.as_deref().unwrap_or_else(|reason| panic!("{reason}"))
-}
-
-fn java_command(jars: &Path, arguments: &[&str]) -> Vec<String> {
-    let classpath = format!("{}/*", jars.display());
-    let words = ["java"].into_iter().chain(JAVA_OPTIONS).chain(["-cp", &classpath]);
-    words.chain(arguments.iter().copied()).map(str::to_owned).collect()
-}
-
-fn java(jars: &Path, arguments: &[&str]) -> Command {
-    let line = java_command(jars, arguments);
-    let mut command = Command::new(&line[0]);
-    command.args(&line[1..]);
-    command
-}
-
 /// A cluster's id is 16 bytes in URL-safe base64; one made of hexadecimal digits is as good as any.
 fn cluster_id() -> String {
     format!("{:016x}{:05x}A", unique(), unique() & 0xf_ffff)
 }
 
 /// `count` ports that nothing listens on, none of them given out before by this process.
-fn free_ports(count: usize) -> Vec<u16> {
+pub(super) fn free_ports(count: usize) -> Vec<u16> {
     static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ports = Vec::new();
@@ -371,7 +387,15 @@ fn free_ports(count: usize) -> Vec<u16> {
     ports
 }
 
-fn server_properties(node: usize, port: u16, controller: u16, voters: &[String], home: &Path) -> String {
+/// `ports`: of the plain listener, and of the controller.
+fn server_properties(node: usize, ports: (u16, u16), voters: &[String], home: &Path, extras: &Extras) -> String {
+    let (port, controller) = ports;
+    let (mut listeners, mut protocols) = (String::new(), String::new());
+    for Listener { name, protocol, port } in &extras.listeners {
+        write!(listeners, ",{name}://127.0.0.1:{port}").unwrap();
+        write!(protocols, ",{name}:{protocol}").unwrap();
+    }
+    let more = &extras.properties;
     let brokers = voters.len();
     let min_isr = if brokers > 1 { 2 } else { 1 };
     let voters = voters.join(",");
@@ -381,8 +405,10 @@ fn server_properties(node: usize, port: u16, controller: u16, voters: &[String],
         "process.roles=broker,controller\n\
          node.id={node}\n\
          controller.quorum.voters={voters}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
+         inter.broker.listener.name=PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={data}\n\
          auto.create.topics.enable=false\n\
@@ -396,7 +422,8 @@ fn server_properties(node: usize, port: u16, controller: u16, voters: &[String],
          group.initial.rebalance.delay.ms=0\n\
          log.cleaner.dedupe.buffer.size=4194304\n\
          num.network.threads=2\n\
-         num.io.threads=4\n"
+         num.io.threads=4\n\
+         {more}"
     )
 }
 

@@ -2,12 +2,15 @@
 //! relates what was answered to what the topic holds.
 
 pub(crate) mod bridge;
+pub(crate) mod command;
 pub(crate) mod faulty_storage;
+pub(crate) mod java;
 pub(crate) mod kafka;
 pub(crate) mod law;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod secure;
 pub(crate) mod spool;
 
 use std::time::{Duration, Instant};
