@@ -1,7 +1,7 @@
 //! recording-bridge takes the recording callbacks of Tencent Cloud live streaming and publishes them to Kafka.
 //!
-//! **A 200 means the event is safe: Kafka acknowledged it with acks=all.** Nothing else is ever answered with a 200,
-//! save an authentic callback of a kind that is not published.
+//! **A 200 means the event is safe: Kafka acknowledged it with acks=all, or it is synced in the spool.** Nothing else is
+//! ever answered with a 200, save an authentic callback of a kind that is not published.
 //!
 //! The path of a callback is a value that can only move forward; each step is a type with one constructor, so that
 //! none can be left out:
@@ -16,7 +16,7 @@
 //!
 //! - [`clock`], [`event`], [`refusal`]: time, facts, and every reason for saying no.
 //! - [`callback`]: bytes in, authentic facts out; pure. [`message`]: facts in, Kafka's bytes out; pure.
-//! - [`kafka`]: the producer. [`metrics`]: what is counted.
+//! - [`kafka`]: the producer. [`spool`]: the segment log on the local disk. [`metrics`]: what is counted.
 //! - [`delivery`]: a message in, a receipt or an error out.
 //! - [`http`]: the listeners.
 //! - [`config`], [`shutdown`], [`app`]: how it is set up, wired, started and stopped.

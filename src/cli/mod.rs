@@ -24,7 +24,7 @@ const FAILURE: u8 = 1;
 const USAGE: u8 = 64;
 
 /// Takes recording callbacks of Tencent Cloud live streaming and publishes them to Kafka. A 200 means that the event
-/// is safe: Kafka has acknowledged it with acks=all.
+/// is safe: Kafka has acknowledged it with acks=all, or it is synced in the local spool.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
 struct Arguments {

@@ -158,6 +158,9 @@ impl Metrics {
         for state in BrokerState::ALL {
             self.brokers.with_label_values(&[state.label()]);
         }
+        for state in DeliveryState::ALL {
+            self.state.with_label_values(&[state.label()]);
+        }
         for reason in RebuildReason::ALL {
             self.rebuilds.with_label_values(&[reason.label()]);
         }
