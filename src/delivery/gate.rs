@@ -200,6 +200,9 @@ impl Shared {
         if unheard && outcome == super::ladder::Outcome::Delivered {
             self.metrics.delivered_after_refusal.inc();
         }
+        if outcome == super::ladder::Outcome::Delivered && gate.frames.contains_key(&sequence) {
+            self.metrics.spool.drained.inc();
+        }
         gate.ladder.report(attempt, outcome, now, &mut gate.commands);
         self.carry_out(gate, grounds, now);
     }

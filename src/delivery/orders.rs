@@ -46,9 +46,7 @@ impl Shared {
                 self.drainer.notify_one();
             }
             Command::Release(Sequence(sequence)) => {
-                if gate.frames.remove(&sequence).is_some() {
-                    self.metrics.spool.drained.inc();
-                }
+                gate.frames.remove(&sequence);
             }
             Command::DeadLetter(Sequence(sequence), lane) => {
                 if let Some(frame) = gate.frames.get(&sequence) {

@@ -21,7 +21,7 @@ pub struct SpoolMetrics {
     pub append_duration: Histogram,
     /// Frames of one group commit.
     pub batch_frames: Histogram,
-    /// Frames that were published, or set aside.
+    /// Frames that were published.
     pub drained: IntCounter,
     /// Frames that Kafka refuses for good, in the dead letters.
     pub dead_lettered: IntCounter,
@@ -65,7 +65,7 @@ impl SpoolMetrics {
                 &SECONDS,
             ),
             batch_frames: declare.histogram("spool_batch_frames", "Events in one batch.", &FRAMES),
-            drained: declare.counter("spool_drained_total", "Events of the spool that were published or set aside."),
+            drained: declare.counter("spool_drained_total", "Events of the spool that were published."),
             dead_lettered: declare
                 .counter("spool_dead_lettered_total", "Events that Kafka refuses for good and that were set aside."),
         }

@@ -77,7 +77,7 @@ fn every_callback_gets_its_200_while_all_brokers_are_dead_and_nothing_is_lost_or
 
     let findings = conclude(&cluster, &topic, &answers);
     assert!(answers.iter().all(|answer| answer.status == Some(200)), "{}", Statuses(&answers));
-    let slow: Vec<&Answer> = answers.iter().filter(|answer| answer.latency > Duration::from_secs(1)).collect();
+    let slow: Vec<&Answer> = answers.iter().filter(|answer| answer.latency > Duration::from_secs(3)).collect();
     for answer in &slow {
         assert!(answer.latency < Duration::from_secs(6), "{answer:?}");
         let since = answer.sent_at.saturating_sub(Duration::from_secs(before));
