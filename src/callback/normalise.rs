@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::members::Members;
+use super::redact::{MASK, is_member_name};
 use super::{Ignored, Redaction};
 use crate::event::{Digits, FileIds, RecordingEvent, RecordingFacts, Scalar, StreamId, Timestamp};
 
@@ -80,7 +81,7 @@ pub enum Normalised {
     Recording {
         /// The event.
         event: Box<RecordingEvent>,
-        /// Unknown members that were nested, too long or too many.
+        /// Unknown members that were nested, too long, too many, or whose name is none.
         members_dropped: u64,
     },
     /// Nothing to publish.
@@ -94,28 +95,31 @@ pub(super) fn recording(members: &Members<'_>, redaction: &Redaction) -> Result<
     }
     let file_ids = FileIds::new(text(members, "file_id")?, text(members, "record_file_id")?);
     let extension = Extension::of(text(members, "callback_ext")?.as_deref());
+    let masked = |text: Option<String>| text.map(|text| redaction.mask(&text));
+    // Every text but the ids and the address of the file, which consumers need exactly as they are.
+    let free = |name| text(members, name).map(masked);
     let (other, members_dropped) = unknown_members(members, redaction);
     let facts = RecordingFacts {
         app_id: integer(members, "appid")?.ok_or(Unusable::missing("appid"))?,
-        push_domain: text(members, "app")?,
-        push_path: text(members, "appname")?,
+        push_domain: free("app")?,
+        push_path: free("appname")?,
         stream_id: StreamId::parse(&stream_id).ok_or(Unusable::invalid("stream_id"))?,
-        channel_id: text(members, "channel_id")?,
+        channel_id: free("channel_id")?,
         file_ids: file_ids.ok_or(Unusable::missing("file_id"))?,
-        task_id: text(members, "task_id")?,
-        template_id: text(members, "record_temp_id")?.filter(|id| !id.is_empty()),
-        session_id: extension.session_id,
-        file_format: text(members, "file_format")?,
+        task_id: free("task_id")?,
+        template_id: free("record_temp_id")?.filter(|id| !id.is_empty()),
+        session_id: masked(extension.session_id),
+        file_format: free("file_format")?,
         file_size_bytes: integer(members, "file_size")?,
         duration_seconds: integer(members, "duration")?,
         recording_started_at: instant(members, "start_time", "start_time_usec")?,
         recording_ended_at: instant(members, "end_time", "end_time_usec")?,
         media_start_pts: integer(members, "media_start_time")?,
         bitrate_kbps: integer(members, "record_bps")?,
-        video_codec: extension.video_codec,
-        resolution: extension.resolution,
+        video_codec: masked(extension.video_codec),
+        resolution: masked(extension.resolution),
         video_url: text(members, "video_url")?,
-        push_parameters: text(members, "stream_param")?.map(|parameters| redaction.mask(&parameters)),
+        push_parameters: free("stream_param")?,
         other,
     };
     Ok(Normalised::Recording { event: Box::new(RecordingEvent::new(facts)), members_dropped })
@@ -205,13 +209,20 @@ fn unknown_members(members: &Members<'_>, redaction: &Redaction) -> (Vec<(String
 
 fn scalar(name: &str, value: &RawValue, redaction: &Redaction) -> Option<Scalar> {
     let source = value.get();
+    if !is_member_name(name) {
+        return None;
+    }
     match source.bytes().next()? {
         b'{' | b'[' => None,
         b'n' => Some(Scalar::Null),
-        _ if redaction.hides(name) => Some(Scalar::Text(super::redact::MASK.to_owned())),
+        _ if redaction.hides(name) => Some(Scalar::Text(MASK.to_owned())),
         b't' => Some(Scalar::Boolean(true)),
         b'f' => Some(Scalar::Boolean(false)),
-        b'"' => String::deserialize(value).ok().map(|text| Scalar::Text(redaction.mask(&text))),
+        b'"' => {
+            // JSON within a string is as nested as JSON itself.
+            let text = String::deserialize(value).ok().filter(|text| !text.trim_start().starts_with(['{', '[']))?;
+            Some(Scalar::Text(redaction.mask(&text)))
+        }
         _ => Digits::parse(source).map(Scalar::Number),
     }
 }

@@ -161,6 +161,31 @@ fn a_second_delivery_makes_the_same_bytes_save_the_time_of_receipt() {
 }
 
 #[test]
+fn an_unknown_member_that_cannot_be_masked_is_left_behind_and_counted() {
+    for (member, value, kept) in [
+        ("plain", json!("a, b"), true),
+        ("push_ext", json!("\t{\"a\": 1}"), false),
+        ("list_ext", json!("[1]"), false),
+        ("a=1", json!(1), false),
+        ("a:1", json!(1), false),
+        ("a 1", json!(1), false),
+        ("a\n", json!(1), false),
+        (&"n".repeat(128), json!(1), true),
+        (&"n".repeat(129), json!(1), false),
+    ] {
+        let mut body = json!({ "event_type": 100, "appid": 1, "stream_id": "s", "file_id": "f" });
+        body[member] = value;
+        let body = signed(&body, NOW + 600);
+        let authentic = authenticate(body.as_bytes(), &keyring(Scope::default()), window(), now()).unwrap();
+        let Ok(Normalised::Recording { event, members_dropped }) = authentic.normalise(&Redaction::default()) else {
+            panic!("{member}: no event")
+        };
+        assert_eq!(members_dropped, u64::from(!kept), "{member}");
+        assert_eq!(golden(&Message::encode(&event, now())).contains("\"other\":{}"), !kept, "{member}");
+    }
+}
+
+#[test]
 fn nothing_secret_is_in_any_message() {
     for case in cases("callbacks/normalise.jsonl") {
         let body = signed(&case["body"], NOW + 600);
@@ -168,7 +193,7 @@ fn nothing_secret_is_in_any_message() {
         let text = golden(&message);
         let sent: Value = serde_json::from_str(&body).unwrap();
         assert!(!text.contains(sent["sign"].as_str().unwrap()), "{}: the signature", case["name"]);
-        for secret in ["00112233445566778899aabbccddeeff", "aa:bb=cc", "txSecret=abc", "\"k\""] {
+        for secret in ["00112233445566778899aabbccddeeff", "aa:bb=cc", "txSecret=abc", "\"k\"", "S3CR3T"] {
             assert!(!text.contains(secret), "{}: {secret}", case["name"]);
         }
     }
