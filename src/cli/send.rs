@@ -67,6 +67,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let body = arguments.file.as_ref().map(read_body).transpose()?;
     let agent: Agent = Agent::config_builder()
         .http_status_as_error(false)
+        // The provider counts a redirect as a failure; and the signed body is for nobody else.
+        .max_redirects(0)
         .timeout_global(Some(Duration::from_secs(arguments.timeout)))
         .build()
         .into();

@@ -5,8 +5,10 @@
 #![expect(clippy::float_cmp, reason = "counters are whole numbers, which floats hold exactly")]
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use recording_bridge::callback::Scope;
@@ -323,6 +325,35 @@ fn send_tells_what_was_answered_and_fails_when_it_was_not_accepted() {
         assert_eq!(run(&arguments).0, 64, "{arguments:?}");
     }
     assert_eq!(bridge.outcome("refused", "signature_mismatch"), 1.0);
+}
+
+#[test]
+fn send_shows_a_redirect_as_the_answer_and_takes_the_signed_body_nowhere_else() {
+    let folder = Folder::new(NOBODY, "");
+    for status in ["302 Found", "307 Temporary Redirect"] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // The first connection is sent away, and to where it is sent would answer with a 200.
+        let server = thread::spawn(move || {
+            let mut asked = 0;
+            for first_line in [status, "200 OK"] {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut head = [0; 4096];
+                asked += usize::from(stream.read(&mut head).expect("a request") > 0);
+                let location = format!("location: http://{address}/elsewhere\r\n");
+                let answer =
+                    format!("HTTP/1.1 {first_line}\r\n{location}content-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(answer.as_bytes()).expect("an answer");
+            }
+            asked
+        });
+        let (code, out, log) = run(&["send", &format!("http://{address}/"), "--key-file", &folder.path("live")]);
+        assert_eq!(code, 1, "{out}{log}");
+        assert!(out.starts_with(&format!("{} ", &status[..3])), "{out}");
+        // Wakes the server, which still waits for the second request.
+        drop(TcpStream::connect(address).expect("nobody else came"));
+        assert_eq!(server.join().expect("the server ends"), 1, "requests");
+    }
 }
 
 #[test]
