@@ -9,6 +9,7 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::types::RDKafkaErrorCode;
 
 use super::check::Findings;
 use super::contact;
@@ -34,15 +35,22 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
     };
     look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
     let name = &config.dead_letter_topic;
-    if let Some(found) = topic(&metadata, name) {
-        findings.good(format!("topic {name}: {} partition(s)", found.partitions().len()));
-    } else {
-        findings.warning(format!("there is no topic {name}"));
+    match topic(&metadata, name) {
+        Ok(found) => findings.good(format!("topic {name}: {} partition(s)", found.partitions().len())),
+        Err(sentence) => findings.warning(sentence),
     }
 }
 
-fn topic<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
-    metadata.topics().iter().find(|topic| topic.name() == name && topic.error().is_none())
+/// The topic, or why there is nothing to see of it. A passing error, such as an election, is no lack of a topic.
+fn topic<'a>(metadata: &'a Metadata, name: &str) -> Result<&'a MetadataTopic, String> {
+    let found = metadata.topics().iter().find(|topic| topic.name() == name);
+    match found.map(|topic| (topic, topic.error().map(RDKafkaErrorCode::from))) {
+        None | Some((_, Some(RDKafkaErrorCode::UnknownTopicOrPartition))) => {
+            Err(format!("there is no topic {name}, or it may not be seen"))
+        }
+        Some((_, Some(error))) => Err(format!("topic {name} cannot be looked at now: {error}")),
+        Some((topic, None)) => Ok(topic),
+    }
 }
 
 fn look_at_events_topic(
@@ -53,8 +61,9 @@ fn look_at_events_topic(
     findings: &mut Findings,
 ) {
     let name = &config.topic;
-    let Some(found) = topic(metadata, name) else {
-        return findings.fault(format!("there is no topic {name}, or it may not be seen"));
+    let found = match topic(metadata, name) {
+        Ok(found) => found,
+        Err(sentence) => return findings.fault(sentence),
     };
     let partitions = found.partitions();
     let replicas = partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
@@ -70,6 +79,8 @@ fn look_at_events_topic(
         Err(error) => findings.warning(format!("the settings of topic {name} cannot be read: {error}")),
         Ok(settings) => {
             look_at_replication(name, replicas, &settings, findings);
+            let in_sync = partitions.iter().map(|partition| partition.isr().len());
+            look_at_replicas_in_sync(name, in_sync, &settings, findings);
             look_at_size(name, body_bytes_max, &settings, findings);
         }
     }
@@ -94,6 +105,23 @@ fn look_at_replication(name: &str, replicas: usize, settings: &HashMap<String, S
     }
     if settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
         findings.warning(format!("topic {name} is compacted: only the last event of every stream is kept"));
+    }
+}
+
+/// `in_sync` has the number of replicas in sync of every partition.
+fn look_at_replicas_in_sync(
+    name: &str,
+    in_sync: impl Iterator<Item = usize>,
+    settings: &HashMap<String, String>,
+    findings: &mut Findings,
+) {
+    let Some(least) = number(settings, "min.insync.replicas") else { return };
+    let short = in_sync.filter(|count| *count < least).count();
+    if short > 0 {
+        findings.fault(format!(
+            "topic {name} has fewer replicas in sync than min.insync.replicas={least}: \
+             nothing can be acknowledged on {short} partition(s) now"
+        ));
     }
 }
 
@@ -122,4 +150,27 @@ fn settings_of(client: &AdminClient<DefaultClientContext>, topic: &str) -> Resul
     let resource = answers.into_iter().next().ok_or("no answer")?.map_err(|code| code.to_string())?;
     let entries = resource.entries.into_iter();
     Ok(entries.filter_map(|entry| entry.value.map(|value| (entry.name, value))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_with_too_few_replicas_in_sync_is_a_fault() {
+        let settings = |least: &str| HashMap::from([("min.insync.replicas".to_owned(), least.to_owned())]);
+        for (in_sync, settings, faulty) in [
+            ([3, 3, 3], settings("2"), None),
+            ([2, 2, 3], settings("2"), None),
+            ([1, 2, 0], settings("2"), Some("on 2 partition(s) now")),
+            ([1, 1, 0], settings("1"), Some("on 1 partition(s) now")),
+            ([0, 0, 0], HashMap::new(), None),
+        ] {
+            let mut findings = Findings::default();
+            look_at_replicas_in_sync("t", in_sync.into_iter(), &settings, &mut findings);
+            let said = format!("{findings:?}");
+            assert_eq!(said.contains("FAULT"), faulty.is_some(), "{said}");
+            assert!(said.contains(faulty.unwrap_or_default()), "{said}");
+        }
+    }
 }

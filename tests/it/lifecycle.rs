@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rdkafka::types::RDKafkaRespErr;
 use recording_bridge::callback::Scope;
 use serde_json::Value;
 
@@ -282,6 +283,23 @@ fn check_online_finds_the_brokers_and_the_lack_of_them() {
     let (code, out, log) = run(&["check", "--online", "--config", &folder.config()]);
     assert_eq!(code, 1, "{out}{log}");
     assert!(out.contains("FAULT"), "{out}");
+}
+
+#[test]
+fn check_online_tells_a_topic_in_trouble_from_one_that_is_not_there() {
+    let broker = Broker::start();
+    let folder = Folder::new(&broker.address(), "");
+    broker.fail_topic(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+    let (code, out, log) = run(&["check", "--online", "--config", &folder.config()]);
+    assert_eq!(code, 1, "{out}{log}");
+    assert!(out.contains(&format!("FAULT    topic {TOPIC} cannot be looked at now: ")), "{out}");
+    assert!(out.to_lowercase().contains("leader not available"), "{out}");
+    assert!(!out.contains(&format!("there is no topic {TOPIC},")), "{out}");
+    let broker = Broker::without_topic();
+    let folder = Folder::new(&broker.address(), "");
+    let (code, out, log) = run(&["check", "--online", "--config", &folder.config()]);
+    assert_eq!(code, 1, "{out}{log}");
+    assert!(out.contains(&format!("FAULT    there is no topic {TOPIC},")), "{out}");
 }
 
 #[test]
