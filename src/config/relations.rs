@@ -15,6 +15,8 @@ const SENDER_PATIENCE: Duration = Duration::from_secs(20);
 /// The sender tries twelve more times, 60 s apart, each up to 20 s long, and `t` expires 600 s after it was made:
 /// 12 × (60 s + 20 s) − 600 s.
 const RETRIES_BEYOND_EXPIRY: Duration = Duration::from_secs(12 * (60 + 20) - 600);
+/// Beyond this, a window is no help against late or fast clocks any more.
+const WINDOW_ADVISED: Duration = Duration::from_secs(60 * 60);
 /// Below this length, an MD5 signature can be searched for its key.
 const KEY_LENGTH_ADVISED: usize = 16;
 
@@ -53,6 +55,14 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             show_duration(config.callback.expiry_grace),
             show_duration(RETRIES_BEYOND_EXPIRY),
         ));
+    }
+    for (name, span) in [("expiry_grace", config.callback.expiry_grace), ("clock_skew", config.callback.clock_skew)] {
+        if span > WINDOW_ADVISED {
+            warnings.push(format!(
+                "callback.{name} is {}: the body is not signed, so whoever captures a signature can send any body for so long",
+                show_duration(span),
+            ));
+        }
     }
     if config.callback.key_length_min < KEY_LENGTH_ADVISED {
         warnings.push(format!(

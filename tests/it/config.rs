@@ -360,6 +360,13 @@ fn what_is_allowed_but_unwise_is_a_warning() {
     let callback = |key: &str| LEAST.replace("callback: {", &format!("callback: {{{key}, "));
     assert_eq!(warned(&callback("expiry_grace: 6m")), "");
     assert!(warned(&callback("expiry_grace: 359s")).starts_with("callback.expiry_grace is 359s: "));
+    for key in ["expiry_grace", "clock_skew"] {
+        assert_eq!(warned(&callback(&format!("{key}: 1h"))), "");
+        assert!(
+            warned(&callback(&format!("{key}: 3601s"))).starts_with(&format!("callback.{key} is 3601s: ")),
+            "{key}"
+        );
+    }
     assert_eq!(warned(&callback("key_length_min: 16")), "");
     assert!(warned(&callback("key_length_min: 15")).starts_with("callback.key_length_min is 15: "));
     let sasl = "sasl: {mechanism: PLAIN, username: u, password_file: p}, topic:";
