@@ -92,7 +92,7 @@ impl AuthenticCallback<'_> {
         self.key_index
     }
 
-    /// Seconds between the making of the signature and now. Shows whether the sender renews `t` when it retries.
+    /// Seconds between the making of the signature and now, at least 0. Shows whether the sender renews `t` when it retries.
     #[must_use]
     pub fn signed_seconds_ago(&self) -> i64 {
         self.signed_seconds_ago
@@ -131,7 +131,8 @@ pub fn authenticate<'a>(
 ) -> Result<AuthenticCallback<'a>, Rejection> {
     let members = Members::parse(body).map_err(Rejection::Malformed)?;
     let (key_index, t) = prove(&members, keyring, window, now).map_err(Rejection::Inauthentic)?;
-    let signed_seconds_ago = now.seconds() - (t - SIGNATURE_LIFE_SECONDS);
+    // The sender's clock may be ahead of ours; a negative age would make the sum of all ages fall.
+    let signed_seconds_ago = (now.seconds() - (t - SIGNATURE_LIFE_SECONDS)).max(0);
     Ok(AuthenticCallback { members, key_index, signed_seconds_ago })
 }
 

@@ -186,6 +186,15 @@ fn an_unknown_member_that_cannot_be_masked_is_left_behind_and_counted() {
 }
 
 #[test]
+fn a_signature_from_a_clock_ahead_of_ours_has_no_negative_age() {
+    for (t, age) in [(NOW + 600, 0), (NOW + 603, 0), (NOW + 590, 10), (NOW, 600)] {
+        let body = signed(&json!({ "event_type": 100 }), t);
+        let authentic = authenticate(body.as_bytes(), &keyring(Scope::default()), window(), now()).unwrap();
+        assert_eq!(authentic.signed_seconds_ago(), age, "{t}");
+    }
+}
+
+#[test]
 fn nothing_secret_is_in_any_message() {
     for case in cases("callbacks/normalise.jsonl") {
         let body = signed(&case["body"], NOW + 600);
