@@ -52,7 +52,6 @@ const ALLOWED: &[&str] = &[
     "ssl.cipher.suites",
     "ssl.crl.location",
     "ssl.curves.list",
-    "ssl.providers",
     "ssl.sigalgs.list",
     "sticky.partitioning.linger.ms",
     "topic.metadata.propagation.max.ms",
@@ -108,7 +107,14 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     (
         "cannot be set: it loads foreign code into the process that makes the promise",
-        &["plugin.library.paths", "interceptors", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data"],
+        &[
+            "plugin.library.paths",
+            "interceptors",
+            "ssl.engine.location",
+            "ssl.engine.id",
+            "ssl_engine_callback_data",
+            "ssl.providers",
+        ],
     ),
     (
         "cannot be set: it puts librdkafka's own test doubles in the place of brokers",
