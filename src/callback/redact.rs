@@ -232,7 +232,7 @@ mod tests {
     }
 
     fn percent_encoded(text: &str) -> String {
-        text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+        text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
     }
 
     proptest! {
