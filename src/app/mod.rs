@@ -32,7 +32,7 @@ pub use spools::SpoolError;
 /// before it.
 const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
-/// Time for tasks whose outcome is known to hand it on.
+/// Time for tasks whose outcome is known to hand it on, and for operators to read their last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why the bridge cannot run.
@@ -180,7 +180,18 @@ impl Wired {
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
         let work = async move {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => admin::serve(listener, metrics, readiness, stop).await,
+                Ok(listener) => {
+                    let serving = admin::serve(listener, metrics, readiness, stop.clone());
+                    // The process ends when this thread does: no client may put that off.
+                    let overdue = async {
+                        stop.cancelled().await;
+                        tokio::time::sleep(LAST_WORDS).await;
+                    };
+                    tokio::select! {
+                        () = serving => {}
+                        () = overdue => tracing::warn!("an operator's connection does not end; it is dropped"),
+                    }
+                }
                 Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
             }
         };

@@ -36,6 +36,7 @@ impl Default for Config {
 const LIMITS: Limits = Limits {
     header_deadline: Duration::from_secs(5),
     age_max: Duration::from_secs(600),
+    closing_deadline: Duration::from_secs(10),
     connections_max: 64,
     per_source_max: 0,
 };

@@ -11,6 +11,7 @@ mod answer;
 mod head;
 pub mod intake;
 mod network;
+mod patience;
 pub mod server;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::Config;
 use super::answer::Answer;
 use super::intake::Intake;
+use super::patience::Patience;
 use crate::metrics::{ConnectionFault, ConnectionRefusal, Metrics};
 
 /// Largest head of a request, in bytes; real ones have some hundreds.
@@ -31,8 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
+    /// For a head to arrive, for a connection to stay idle, and for a peer to take a byte of what is written.
     pub(super) header_deadline: Duration,
     pub(super) age_max: Duration,
+    /// From the wish to close a connection to its end, whatever the peer does.
+    pub(super) closing_deadline: Duration,
     pub(super) connections_max: usize,
     pub(super) per_source_max: usize,
 }
@@ -42,6 +46,8 @@ impl Limits {
         Self {
             header_deadline: config.header_deadline,
             age_max: config.connection_age_max,
+            // A head may be on its way, and its request has its own deadline after that.
+            closing_deadline: config.header_deadline.saturating_add(config.request_deadline),
             connections_max: config.connections_max,
             per_source_max: config.connections_per_source_max,
         }
@@ -138,37 +144,38 @@ impl Connection {
             .max_buf_size(HEAD_BYTES_MAX)
             // A client that has sent its request may close its half; it still gets its answer.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Patience::new(stream, limits.header_deadline)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = stop.cancelled() => None,
             () = tokio::time::sleep(age) => None,
         };
-        let ended = if let Some(ended) = ended {
-            ended
+        let fault = if let Some(ended) = ended {
+            ended.err().and_then(|error| fault(&error, served.load(Ordering::Relaxed)))
         } else {
             connection.as_mut().graceful_shutdown();
-            connection.await
-        };
-        if let (Err(error), Some(metrics)) = (ended, metrics) {
-            // A connection that has served its purpose and then stayed idle ends in the same way as a slow head.
-            let idle = error.is_timeout() && served.load(Ordering::Relaxed);
-            if !idle {
-                metrics.connection_fault(fault(&error));
+            // A peer who takes a byte now and then could make this last for ever.
+            match tokio::time::timeout(limits.closing_deadline, connection).await {
+                Ok(ended) => ended.err().and_then(|error| fault(&error, served.load(Ordering::Relaxed))),
+                Err(_) => Some(ConnectionFault::Broken),
             }
+        };
+        if let (Some(fault), Some(metrics)) = (fault, metrics) {
+            metrics.connection_fault(fault);
         }
         drop(place);
     }
 }
 
-fn fault(error: &hyper::Error) -> ConnectionFault {
+/// A connection that has `served` its purpose and then stayed idle ends in the same way as a slow head, without fault.
+fn fault(error: &hyper::Error, served: bool) -> Option<ConnectionFault> {
     if error.is_timeout() {
-        ConnectionFault::HeadTooSlow
+        (!served).then_some(ConnectionFault::HeadTooSlow)
     } else if error.is_parse() {
-        ConnectionFault::Unreadable
+        Some(ConnectionFault::Unreadable)
     } else {
-        ConnectionFault::Broken
+        Some(ConnectionFault::Broken)
     }
 }
 

@@ -10,6 +10,7 @@
 mod callback;
 mod config;
 mod faults;
+mod hostile;
 mod http;
 mod ladder_simulation;
 mod lifecycle;

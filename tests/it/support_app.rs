@@ -149,6 +149,13 @@ impl Client {
         }
     }
 
+    /// Writes `request` again and again, reads nothing, and returns when the bridge takes no more.
+    pub(crate) fn stuff(&mut self, request: impl AsRef<[u8]>) {
+        let many = request.as_ref().repeat(64);
+        self.stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a deadline for writing");
+        while self.stream.write_all(&many).is_ok() {}
+    }
+
     /// Closes the sending half.
     pub(crate) fn finish(&self) {
         self.stream.shutdown(Half::Write).expect("the sending half is open");
