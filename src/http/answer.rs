@@ -119,7 +119,7 @@ impl InFlight {
     }
 
     fn log_refusal(&self, refusal: Refusal, subject: &Subject) {
-        let Some(suppressed) = self.limit.admit(self.started) else { return };
+        let Some(suppressed) = self.limit.admit(self.clock.monotonic()) else { return };
         let Subject { event_id, stream_id, member } = subject;
         let (reason, status, peer) = (refusal.label(), refusal.status(), self.peer);
         tracing::warn!(reason, status, %peer, event_id, stream_id, member, suppressed, "refused");
@@ -206,10 +206,12 @@ impl LineLimit {
 
     /// How many lines were suppressed since the last one; `None` if this one is to be suppressed too.
     fn admit(&self, now: Instant) -> Option<u64> {
-        let second = now.saturating_duration_since(self.origin).as_secs() << 32;
-        let count = |window: u64| if window >> 32 == second >> 32 { window & 0xffff_ffff } else { 0 };
+        let present = now.saturating_duration_since(self.origin).as_secs();
         let admitted = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |window| {
-            (count(window) < REFUSAL_LINES_PER_SECOND).then(|| second | (count(window) + 1))
+            let (second, lines) = (window >> 32, window & 0xffff_ffff);
+            // Whoever read the clock just before a second began and comes late must not open the old one again.
+            let (second, lines) = if present > second { (present, 0) } else { (second, lines) };
+            (lines < REFUSAL_LINES_PER_SECOND).then(|| second << 32 | (lines + 1))
         });
         if admitted.is_ok() {
             Some(self.suppressed.swap(0, Ordering::Relaxed))

@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use crate::support_app::{ACKNOWLEDGED, Bridge, Broker, Client, Setup, body, get, now, post};
+use recording_bridge::callback::Scope;
+
+use crate::support_app::{
+    ACKNOWLEDGED, Bridge, Broker, Client, KEY, PATH, Program, Setup, body, config_file, eventually, get, now, post,
+};
 
 // ----------------------------------------------------------------------------------------------------- never reading
 
@@ -45,4 +49,36 @@ fn an_operator_who_never_reads_cannot_keep_the_process() {
     bridge.stop();
     let taken = now() - started;
     assert!(taken < Duration::from_millis(3500), "the end took {taken:?}");
+}
+
+// ------------------------------------------------------------------------------------------------------------ flooding
+
+#[test]
+fn refusals_of_old_and_new_requests_share_one_limit_of_log_lines() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().expect("a folder"));
+    let mut program =
+        Program::serve(&config_file(folder.path(), &broker.address(), &[("live", KEY, Scope::default())], ""));
+    program.ready();
+    let address = program.address("callbacks");
+    let begin = || {
+        let mut client = Client::connect(address);
+        client.write(format!("POST {PATH} HTTP/1.1\r\nHost: bridge\r\nContent-Length: 2\r\n\r\n["));
+        client
+    };
+    let mut old: Vec<Client> = (0..100).map(|_| begin()).collect();
+    eventually("the old ones have begun", || program.metric("callbacks_in_flight") > 99.5);
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut new: Vec<Client> = (0..100).map(|_| begin()).collect();
+    eventually("the new ones have begun", || program.metric("callbacks_in_flight") > 199.5);
+    let started = now();
+    for (old, new) in old.iter_mut().zip(&mut new) {
+        assert_eq!(old.ask("]").status(), 400);
+        assert_eq!(new.ask("]").status(), 400);
+    }
+    // A second begun and a second not ended count in full.
+    let seconds = (now() - started).as_secs() + 2;
+    program.terminate();
+    assert_eq!(program.exit_code(), 0);
+    let lines = program.log().matches("\"message\":\"refused\"").count() as u64;
+    assert!((20..=20 * seconds).contains(&lines), "{lines} lines in {seconds} s");
 }
