@@ -14,6 +14,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
+use super::budget::{Budget, Share};
 use super::{Config, Readiness, admin, head};
 use crate::callback::{
     self, ActiveKeyring, Inauthentic, Malformed, Normalised, Redaction, Rejection, Unusable, UnusableReason, Window,
@@ -52,6 +53,7 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     deliveries: TaskTracker,
     lines: Arc<LineLimit>,
+    bodies: Arc<Budget>,
 }
 
 /// What a body comes to, before anything is sent.
@@ -65,7 +67,7 @@ impl Intake {
     #[must_use]
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, deliveries: TaskTracker) -> Self {
         let lines = Arc::new(LineLimit::new(clock.monotonic()));
-        Self { parts, clock, deliveries, lines }
+        Self { parts, clock, deliveries, lines, bodies: Arc::default() }
     }
 
     /// Answers one request.
@@ -79,7 +81,10 @@ impl Intake {
             Err(refusal) => return in_flight.resolve(&Verdict::Refused(refusal), &Subject::default()),
         };
         in_flight.body_is_whole();
-        match self.judge(&body) {
+        let judged = self.judge(&body);
+        // A delivery may take long, and needs the message alone.
+        drop(body);
+        match judged {
             Judged::Settled(verdict, subject) => in_flight.resolve(&verdict, &subject),
             Judged::Publish(message, accepted_at, subject) => {
                 self.publish(message, accepted_at, subject, in_flight).await
@@ -97,7 +102,7 @@ impl Intake {
         }
         // The body may take what the delivery does not need.
         let deadline = started + config.request_deadline.saturating_sub(self.parts.delivery_time);
-        let read = read_body(request.into_body(), config.body_bytes_max);
+        let read = read_body(request.into_body(), config.body_bytes_max, self.bodies.share());
         tokio::time::timeout_at(deadline.into(), read).await.unwrap_or(Err(Refusal::BodyTooSlow))
     }
 
@@ -158,14 +163,18 @@ impl std::fmt::Debug for Intake {
     }
 }
 
-/// Reads a body of at most `bytes_max`. A body that comes in one piece, as nearly all do, is not copied.
-async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Refusal> {
+/// Reads a body of at most `bytes_max`, which has its `share` of the budget until it is whole. A body that comes in one piece, as nearly all do, is not copied.
+async fn read_body(mut body: Incoming, bytes_max: usize, mut share: Share) -> Result<Bytes, Refusal> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| body_fault(&error))?.into_data() else { continue };
-        if first.len() + whole.len() + data.len() > bytes_max {
+        let length = first.len() + whole.len() + data.len();
+        if length > bytes_max {
             return Err(Refusal::BodyTooLarge);
+        }
+        if !share.grow_to(length) {
+            return Err(Refusal::TooManyInFlight);
         }
         if first.is_empty() && whole.is_empty() {
             first = data;

@@ -8,6 +8,7 @@
 
 pub mod admin;
 mod answer;
+mod budget;
 mod head;
 pub mod intake;
 mod network;

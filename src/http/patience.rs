@@ -14,14 +14,14 @@ use tokio::time::Sleep;
 /// A stream whose writes have a deadline, which every byte that is taken sets anew.
 pub(super) struct Patience<S> {
     stream: S,
-    patience: Duration,
+    deadline: Duration,
     /// Runs while a write waits for room; there is none as long as the peer reads, which is nearly always.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Unpin> Patience<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+    pub(super) fn new(stream: S, deadline: Duration) -> Self {
+        Self { stream, deadline, waiting: None }
     }
 
     /// One attempt to write; an error if it and all those before it have waited for too long.
@@ -34,8 +34,8 @@ impl<S: Unpin> Patience<S> {
             self.waiting = None;
             return Poll::Ready(written);
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let deadline = self.deadline;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(deadline)));
         // Polling also asks to be woken, since a peer who never reads never will wake anybody.
         waiting.as_mut().poll(context).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
     }

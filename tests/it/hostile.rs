@@ -82,3 +82,28 @@ fn refusals_of_old_and_new_requests_share_one_limit_of_log_lines() {
     let lines = program.log().matches("\"message\":\"refused\"").count() as u64;
     assert!((20..=20 * seconds).contains(&lines), "{lines} lines in {seconds} s");
 }
+
+#[test]
+fn bodies_that_never_end_have_a_bounded_part_of_the_memory() {
+    const MIB: usize = 1024 * 1024;
+    let broker = Broker::start();
+    // Few large bodies stand for many small ones.
+    let bridge = Setup::new(&broker).with(|config| config.http.body_bytes_max = 64 * MIB).start();
+    let begin = |bytes: usize| {
+        let mut client = bridge.client();
+        client.write(format!("POST {PATH} HTTP/1.1\r\nHost: bridge\r\nContent-Length: {}\r\n\r\n", bytes + 1));
+        client.write(vec![b' '; bytes]);
+        client
+    };
+    let hoarders = [begin(30 * MIB), begin(30 * MIB), begin(8 * MIB)];
+    bridge.counted("callbacks_total{outcome=\"refused\",reason=\"too_many_in_flight\"}", 1.0);
+    bridge.counted("callbacks_in_flight", 2.0);
+    assert_eq!(bridge.post(body("small")).0, ACKNOWLEDGED, "real callbacks need no budget");
+    // What was taken is given back, by those who leave and by those who end.
+    drop(hoarders);
+    bridge.counted("callbacks_in_flight", 0.0);
+    for _ in 0..3 {
+        assert_eq!(bridge.post(vec![b' '; 30 * MIB]).status(), 400);
+    }
+    assert_eq!(bridge.outcome("refused", "too_many_in_flight"), 1.0);
+}

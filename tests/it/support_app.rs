@@ -156,9 +156,12 @@ impl Client {
         while self.stream.write_all(&many).is_ok() {}
     }
 
-    /// Closes the sending half.
+    /// Closes the sending half. A peer that has reset the connection already is not an error here either.
     pub(crate) fn finish(&self) {
-        self.stream.shutdown(Half::Write).expect("the sending half is open");
+        match self.stream.shutdown(Half::Write) {
+            Err(error) if error.kind() != ErrorKind::NotConnected => panic!("the sending half stays open: {error}"),
+            _ => {}
+        }
     }
 
     /// Writes a request and reads its answer.
