@@ -93,8 +93,8 @@ impl App {
     ///
     /// # Errors
     /// If a listener cannot be opened or the settings of the producer are unusable. Absent brokers are no error.
-    pub fn build(config: Config, keyring: Keyring) -> Result<Self, AppError> {
-        descriptors::raise_limit(config.http.connections_max);
+    pub fn build(mut config: Config, keyring: Keyring) -> Result<Self, AppError> {
+        config.http.connections_max = descriptors::raise_limit(config.http.connections_max);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let key_names: Vec<&str> = config.callback.keys.iter().map(|key| key.name.as_str()).collect();
         let failures = Failure::ALL.map(Failure::label);

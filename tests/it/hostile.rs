@@ -107,3 +107,20 @@ fn bodies_that_never_end_have_a_bounded_part_of_the_memory() {
     }
     assert_eq!(bridge.outcome("refused", "too_many_in_flight"), 1.0);
 }
+
+#[test]
+fn connections_leave_descriptors_for_everything_else() {
+    const PLACES: u16 = 64;
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().expect("a folder"));
+    let config = config_file(folder.path(), &broker.address(), &[("live", KEY, Scope::default())], "");
+    let program = Program::serve_with_files(&config, 256 + u64::from(PLACES));
+    program.ready();
+    program.says("too few open files are allowed for http.connections_max");
+    let address = program.address("callbacks");
+    let crowd: Vec<Client> = (0..PLACES + 10).map(|_| Client::connect(address)).collect();
+    eventually("those beyond the places are refused", || {
+        program.metric("connections_refused_total{reason=\"limit\"}") > 9.5
+    });
+    assert_eq!(program.metric("connections"), f64::from(PLACES));
+    drop(crowd);
+}

@@ -567,8 +567,13 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it.
     pub(crate) fn start<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_recording-bridge"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_recording-bridge"));
+        command.args(arguments);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -585,6 +590,14 @@ impl Program {
     /// `serve` with this configuration.
     pub(crate) fn serve(config: &Path) -> Self {
         Self::start([std::ffi::OsStr::new("serve"), std::ffi::OsStr::new("--config"), config.as_os_str()])
+    }
+
+    /// `serve` with this configuration, where no more than `files` may be open.
+    pub(crate) fn serve_with_files(config: &Path, files: u64) -> Self {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" serve --config \"$1\""));
+        command.arg(env!("CARGO_BIN_EXE_recording-bridge")).arg(config);
+        Self::spawn(command)
     }
 
     /// What it has written to stdout.
