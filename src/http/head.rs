@@ -43,7 +43,8 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn is_well_framed<B>(request: &Request<B>) -> bool {
+/// Whether every parser on the way here sees where this request ends, and for whom it is.
+pub(super) fn is_well_framed<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     has_one_host(request) && has_one_length(headers) && has_plain_transfer(headers, request.version())
 }
@@ -66,16 +67,12 @@ fn has_one_length(headers: &HeaderMap) -> bool {
     value.is_ok_and(|value| value.is_none_or(|value| value.as_bytes().iter().all(u8::is_ascii_digit)))
 }
 
-/// No Transfer-Encoding, or `chunked` once and without a Content-Length beside it.
+/// No Transfer-Encoding, or `chunked` once. No Content-Length can be beside it: hyper has dropped it.
 fn has_plain_transfer(headers: &HeaderMap, version: Version) -> bool {
     match single(headers, &header::TRANSFER_ENCODING) {
         Err(Repeated) => false,
         Ok(None) => true,
-        Ok(Some(value)) => {
-            value.as_bytes().eq_ignore_ascii_case(b"chunked")
-                && version == Version::HTTP_11
-                && !headers.contains_key(header::CONTENT_LENGTH)
-        }
+        Ok(Some(value)) => value.as_bytes().eq_ignore_ascii_case(b"chunked") && version == Version::HTTP_11,
     }
 }
 
