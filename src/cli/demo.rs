@@ -138,7 +138,7 @@ fn wait_until_ready(readiness: &Readiness) -> Result<(), CommandError> {
 fn send_all(count: u64, address: SocketAddr, key: &Key) -> Result<Vec<Sent>, CommandError> {
     let agent = ureq::Agent::new_with_defaults();
     let url = format!("http://{address}{}", http::Config::default().path);
-    let now = Timestamp::from(SystemClock.wall()).seconds();
+    let now = Timestamp::from(SystemClock.wall());
     let mut sent = Vec::new();
     for (number, edition) in (0..count).zip(Edition::ALL.into_iter().cycle()) {
         let stream_id = format!("demo-{}", number % 7);
@@ -204,7 +204,7 @@ fn show(arguments: &Arguments, consumer: &BaseConsumer, sent: Vec<Sent>) -> Resu
 
 #[expect(clippy::print_stdout, reason = "the result of the command")]
 fn invite((callbacks, admin): (SocketAddr, SocketAddr), key: &Key) {
-    let now = Timestamp::from(SystemClock.wall()).seconds();
+    let now = Timestamp::from(SystemClock.wall());
     let body = signed(Edition::Y2026.sample("my-stream", 0, now), key, now);
     let path = http::Config::default().path;
     println!(

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use crate::callback::{Key, sign};
+use crate::event::Timestamp;
 
 /// An edition of the recording callback, by the year in which its members first appeared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -38,12 +39,14 @@ impl Edition {
         }
     }
 
-    /// A callback of this edition about file `number`, which ended at `now` (seconds since 1970); not signed yet.
-    pub(super) fn sample(self, stream_id: &str, number: u64, now: i64) -> Map<String, Value> {
+    /// A callback of this edition about file `number`, which ended at `now`; not signed yet.
+    pub(super) fn sample(self, stream_id: &str, number: u64, now: Timestamp) -> Map<String, Value> {
         const APP_ID: u64 = 1_300_000_000;
         const DURATION: i64 = 56;
-        // Two runs at the same second still make different files if their numbers differ.
-        let file_id = format!("{APP_ID}_{:032x}", (u128::from(now.unsigned_abs()) << 64) | u128::from(number));
+        // Two runs in the same second are still about different files.
+        let moment = u128::from(now.microseconds().unsigned_abs());
+        let file_id = format!("{APP_ID}_{:032x}", (moment << 64) | u128::from(number));
+        let now = now.seconds();
         let mut body = object(json!({
             "event_type": 100, "appid": APP_ID, "stream_id": stream_id, "channel_id": stream_id,
             "file_id": file_id, "file_format": "mp4", "start_time": now - DURATION - 1, "end_time": now,
@@ -81,8 +84,8 @@ impl PartialOrd for Edition {
 }
 
 /// Signs `body` with `key`, good for ten minutes from `now`, as the provider does.
-pub(super) fn signed(mut body: Map<String, Value>, key: &Key, now: i64) -> String {
-    let t = now + 600;
+pub(super) fn signed(mut body: Map<String, Value>, key: &Key, now: Timestamp) -> String {
+    let t = now.seconds() + 600;
     body.insert("t".to_owned(), json!(t));
     body.insert("sign".to_owned(), json!(sign(key, &t.to_string())));
     Value::Object(body).to_string()

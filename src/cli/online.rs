@@ -93,7 +93,8 @@ fn look_at_replication(name: &str, replicas: usize, settings: &HashMap<String, S
             "topic {name} has min.insync.replicas=1: acks=all may mean one broker; 2 of 3 replicas is the usual choice"
         )),
         Some(least) if least > replicas => findings.fault(format!(
-            "topic {name} has min.insync.replicas={least} but {replicas} replica(s): nothing can ever be acknowledged"
+            "topic {name} has min.insync.replicas={least} but {replicas} replica(s): \
+             brokers before 3.7 refuse every event, newer ones take what there is as enough"
         )),
         Some(least) if least == replicas => findings.warning(format!(
             "topic {name} has min.insync.replicas={least} of {replicas} replicas: one broker down stops it"

@@ -25,7 +25,8 @@ const LINES_MAX: u64 = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Where to post, as given to the provider: for example <http://localhost:8080/callbacks/recording>.
+    /// Where to post, as given to the provider, such as `http://localhost:8080/callbacks/recording`.
+    #[arg(value_parser = parse_url)]
     url: String,
     /// File that holds the callback key and nothing else.
     #[arg(long, value_name = "FILE")]
@@ -97,6 +98,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     conclude(tally, SystemClock.monotonic().saturating_duration_since(started))
 }
 
+fn parse_url(text: &str) -> Result<String, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        Ok(text.to_owned())
+    } else {
+        Err("the URL must begin with http:// or https://".to_owned())
+    }
+}
+
 fn read_body(file: &PathBuf) -> Result<Map<String, Value>, CommandError> {
     let fault = |error: String| CommandError::Usage(format!("{}: {error}", file.display()));
     let text = fs::read_to_string(file).map_err(|error| fault(error.to_string()))?;
@@ -125,7 +134,7 @@ fn post(
     key: &Key,
     number: u64,
 ) -> Result<(u16, String, Duration), String> {
-    let now = Timestamp::from(SystemClock.wall()).seconds();
+    let now = Timestamp::from(SystemClock.wall());
     let stream =
         if arguments.count == 1 { arguments.stream.clone() } else { format!("{}-{}", arguments.stream, number % 100) };
     let members = body.cloned().unwrap_or_else(|| arguments.edition.sample(&stream, number, now));

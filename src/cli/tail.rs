@@ -19,8 +19,8 @@ const POLL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Configuration file; its brokers, topic, TLS and SASL are used.
-    #[arg(long, value_name = "FILE", required_unless_present_all = ["brokers", "topic"])]
+    /// Configuration file; its brokers, topic, TLS and SASL are used. Or give --brokers and --topic.
+    #[arg(long, value_name = "FILE", required_unless_present = "brokers")]
     config: Option<PathBuf>,
     /// Brokers as host:port, separated by commas; without encryption.
     #[arg(long, conflicts_with = "config", requires = "topic", value_delimiter = ',')]

@@ -210,7 +210,9 @@ impl ClientContext for Context {
         for broker in raw.brokers.values().filter(|broker| broker.nodeid >= 0) {
             match broker.state.as_str() {
                 "UP" | "UPDATE" => statistics.brokers_up += 1,
-                "INIT" | "DOWN" | "TRY_CONNECT" => statistics.brokers_down += 1,
+                // Never needed so far, so never connected to: that is neither.
+                "INIT" => {}
+                "DOWN" | "TRY_CONNECT" => statistics.brokers_down += 1,
                 _ => statistics.brokers_connecting += 1,
             }
         }
