@@ -51,10 +51,8 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Read
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Answer {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed here\n");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
+    if !is_read(request) {
+        return method_not_allowed();
     }
     match request.uri().path() {
         "/metrics" => {
@@ -70,6 +68,19 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness)
         "/ready" => self::readiness(readiness),
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n"),
     }
+}
+
+/// Whether the request asks to be told, and for nothing else.
+pub(super) fn is_read<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// The answer to every other request. Its body, if there is one, is not read, so nothing can follow it.
+pub(super) fn method_not_allowed() -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed here\n");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// The answer to whether a 200 could be made true now.

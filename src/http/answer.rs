@@ -151,7 +151,8 @@ fn acknowledged() -> Answer {
     answer
 }
 
-fn refused(refusal: Refusal) -> Answer {
+/// The answer to a refusal, which is counted by whoever knows what was refused.
+pub(super) fn refused(refusal: Refusal) -> Answer {
     let body = format!("{{\"code\":{},\"message\":\"{}\"}}", refusal.status(), refusal.sentence());
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() =

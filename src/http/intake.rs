@@ -73,7 +73,7 @@ impl Intake {
     /// Answers one request.
     pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Answer {
         if request.uri().path() == self.parts.config.health_path {
-            return admin::readiness(&self.parts.readiness);
+            return self.health(&request);
         }
         let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, peer);
         let body = match self.receive(request, peer, in_flight.started()).await {
@@ -90,6 +90,18 @@ impl Intake {
                 self.publish(message, accepted_at, subject, in_flight).await
             }
         }
+    }
+
+    /// Tells load balancers whether the bridge is ready. This is no callback and is not counted as one. It is open to
+    /// every network: load balancers probe from addresses of their own, and ready or not is all that they learn.
+    fn health(&self, request: &Request<Incoming>) -> Answer {
+        if !head::is_well_framed(request) {
+            return super::answer::refused(Refusal::BadFraming);
+        }
+        if !admin::is_read(request) {
+            return admin::method_not_allowed();
+        }
+        admin::readiness(&self.parts.readiness)
     }
 
     /// Judges the head and reads the body within its limits.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use recording_bridge::callback::Scope;
+use recording_bridge::http::Network;
 
 use crate::support_app::{
     ACKNOWLEDGED, Bridge, Broker, Client, KEY, PATH, Program, Setup, body, config_file, eventually, get, now, post,
@@ -123,4 +124,31 @@ fn connections_leave_descriptors_for_everything_else() {
     });
     assert_eq!(program.metric("connections"), f64::from(PLACES));
     drop(crowd);
+}
+
+// -------------------------------------------------------------------------------------------------------------- health
+
+#[test]
+fn the_health_path_takes_well_framed_reads_from_anywhere_and_nothing_else() {
+    let broker = Broker::start();
+    let other = Network::parse("10.0.0.0/8").expect("a network");
+    let bridge = Setup::new(&broker).with(|config| config.http.allowed_networks = vec![other]).start();
+    let ready = "HTTP/1.1 200 OK\r\n";
+    for (request, status) in [
+        ("GET /healthz HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n", ready),
+        ("HEAD /healthz HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n", ready),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.0 200 OK\r\n"),
+        ("GET /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 400 "),
+        ("GET /healthz HTTP/1.1\r\nHost: one\r\nHost: two\r\n\r\n", "HTTP/1.1 400 "),
+        ("GET http://other/healthz HTTP/1.1\r\nHost: bridge\r\n\r\n", "HTTP/1.1 400 "),
+        ("POST /healthz HTTP/1.1\r\nHost: bridge\r\nContent-Length: 2\r\n\r\n[]", "HTTP/1.1 405 "),
+        ("DELETE /healthz HTTP/1.1\r\nHost: bridge\r\n\r\n", "HTTP/1.1 405 "),
+    ] {
+        let mut client = bridge.client();
+        client.write(request);
+        let answer = client.rest();
+        assert!(answer.starts_with(status), "{request}: {answer}");
+        assert_eq!(answer.contains("allow: GET, HEAD\r\n"), status.contains("405"), "{request}: {answer}");
+    }
+    assert_eq!(bridge.metric("callbacks_received_total"), 0.0, "none of these is a callback");
 }
