@@ -137,7 +137,7 @@ fn a_missing_topic_is_a_fault_and_is_created_by_nobody() {
     for _ in 0..2 {
         let ended = check_online(setup.config());
         let fault = format!("FAULT    there is no topic {name}, or it may not be seen");
-        let warning = format!("warning  there is no topic {dead}");
+        let warning = format!("warning  there is no topic {dead}, or it may not be seen");
         assert_eq!(complaints(&ended), [fault, warning], "{ended:?}");
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "recording-bridge: 1 fault(s)\n"), "{ended:?}");
         let tailed = run("tail", setup.config(), &["--count", "1"]);
