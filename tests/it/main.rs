@@ -9,6 +9,7 @@
 
 mod callback;
 mod config;
+mod deploy;
 mod faults;
 mod hostile;
 mod http;
