@@ -38,7 +38,7 @@ impl Redaction {
         SENSITIVE.iter().any(|part| name.contains(part)) || self.further.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// `text` with the value of every hidden `name=value` or `name:value` replaced by [`MASK`].
+    /// `text` with the value of every hidden `name=value` or `name:value` replaced by `***`.
     #[must_use]
     pub fn mask(&self, text: &str) -> String {
         let masked = self.mask_plain(text);
