@@ -259,7 +259,9 @@ fn probe(shared: &Arc<Shared>) {
                 Err(reason) => tracing::warn!(reason, "Kafka does not take events"),
             }
         }
-        shared.kafka_ready.store(result.is_ok(), Ordering::Release);
+        let reachable = result.is_ok();
+        shared.kafka_ready.store(reachable, Ordering::Release);
+        shared.input(Grounds::None, |ladder, now, commands| ladder.brokers_probed(reachable, now, commands));
         if !sleep(shared, PROBE_INTERVAL) {
             shared.kafka_ready.store(false, Ordering::Release);
             return;

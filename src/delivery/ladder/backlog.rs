@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::lane::Lane;
+use super::lane::{Lane, Room};
 use super::protocol::{Command, FrameHead, Generation, Recovered, Sequence, Time};
 use super::settings::Settings;
 
@@ -24,11 +24,14 @@ pub(super) struct Backlog {
     committed: Sequence,
     committing: bool,
     commit_not_before: Time,
-    /// Where the read that is under way began.
-    reading: Option<Sequence>,
+    commit_failed: bool,
+    /// Where the read that is under way began, and how far it was to go.
+    reading: Option<(Sequence, Sequence)>,
     read_not_before: Time,
     /// The lane that reading waits for.
     paused_by: Option<usize>,
+    /// Whether Kafka has acknowledged a frame since it last was in doubt.
+    proven: bool,
     /// Messages acknowledged by the direct producer while their frames were being written.
     known: BTreeSet<Sequence>,
 }
@@ -44,9 +47,11 @@ impl Backlog {
             committed: watermark,
             committing: false,
             commit_not_before: Time::ZERO,
+            commit_failed: false,
             reading: None,
             read_not_before: Time::ZERO,
             paused_by: None,
+            proven: false,
             known: BTreeSet::new(),
         }
     }
@@ -54,6 +59,11 @@ impl Backlog {
     /// Whether every synced frame is done.
     pub(super) fn is_empty(&self) -> bool {
         self.watermark >= self.synced
+    }
+
+    /// Whether Kafka takes frames.
+    pub(super) fn is_moving(&self) -> bool {
+        self.proven
     }
 
     /// Upper bound on the frames that are not done.
@@ -121,47 +131,70 @@ impl Backlog {
         }
     }
 
-    /// Tells the spool about a new watermark, one commit at a time.
-    pub(super) fn commit(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if !self.committing && self.watermark > self.committed && now >= self.commit_not_before {
+    /// Tells the spool about a new watermark, one commit at a time, without a pause between them if it is the `last`.
+    pub(super) fn commit(&mut self, last: bool, now: Time, commands: &mut Vec<Command>) {
+        let due = now >= self.commit_not_before || (last && !self.commit_failed);
+        if !self.committing && self.watermark > self.committed && due {
             self.committing = true;
             self.committed = self.watermark;
             commands.push(Command::Commit(self.watermark));
         }
     }
 
+    /// Whether the spool knows what is done, or cannot be told.
+    pub(super) fn is_settled(&self) -> bool {
+        self.commit_failed || (!self.committing && self.watermark <= self.committed)
+    }
+
     /// The commit succeeded or failed; a failed one is repeated, for its only price is a second delivery.
     pub(super) fn committed(&mut self, success: bool, now: Time, settings: &Settings) {
         self.committing = false;
+        self.commit_failed = !success;
+        self.commit_not_before = now + settings.commit_pause;
         if !success {
             self.committed = Sequence(0);
             self.commit_not_before = now + settings.backoff.most;
         }
     }
 
+    /// Kafka takes frames, or that is in doubt again.
+    pub(super) fn prove(&mut self, proven: bool) {
+        self.proven = proven;
+    }
+
+    fn room(&self, settings: &Settings) -> Room {
+        let frames = if self.proven { settings.lane_frames_max } else { settings.lane_frames_unproven_max };
+        Room { frames, bytes: settings.lane_bytes_max }
+    }
+
     /// Asks for more frames, if there are any and there is room.
     pub(super) fn read(&mut self, now: Time, settings: &Settings, commands: &mut Vec<Command>) {
-        if self.reading.is_some() || now < self.read_not_before {
+        if self.reading.is_some() {
             return;
         }
-        self.go_back(now, settings);
+        let went_back = self.go_back(now, settings);
+        if now < self.read_not_before && !went_back {
+            return;
+        }
         if let Some(lane) = self.paused_by.and_then(|index| self.lanes.get(index)) {
-            if !lane.wants_more(settings) && !lane.is_blocked(now, settings) {
+            if !lane.wants_more(self.room(settings)) && !lane.is_blocked(now, settings) {
                 return;
             }
             self.paused_by = None;
         }
-        if self.cursor < self.synced {
-            self.reading = Some(self.cursor);
+        let takes_nothing = self.lanes.iter().all(|lane| lane.passed_over().is_some());
+        if self.cursor < self.synced && !takes_nothing {
+            self.reading = Some((self.cursor, self.synced));
             commands.push(Command::ReadSpool { after: self.cursor, through: self.synced });
         }
     }
 
-    /// Reads again from the first frame that was passed over, once its lane takes messages.
-    fn go_back(&mut self, now: Time, settings: &Settings) {
+    /// Reads again from the first frame that was passed over, once its lane takes messages. Gives whether it does.
+    fn go_back(&mut self, now: Time, settings: &Settings) -> bool {
+        let room = self.room(settings);
         let mut earliest = None;
         for lane in &mut self.lanes {
-            if lane.wants_more(settings)
+            if lane.wants_more(room)
                 && !lane.is_blocked(now, settings)
                 && let Some(mark) = lane.passed_over()
             {
@@ -173,6 +206,7 @@ impl Backlog {
             self.cursor = self.cursor.min(Sequence(mark.0.saturating_sub(1)));
             self.paused_by = None;
         }
+        earliest.is_some()
     }
 
     /// Takes in what was read. `through` is the number up to which nothing else exists.
@@ -184,34 +218,38 @@ impl Backlog {
         settings: &Settings,
         commands: &mut Vec<Command>,
     ) -> bool {
-        if self.reading != Some(after) {
+        let Some((_, asked)) = self.reading.filter(|(began, _)| *began == after) else {
             let unneeded = frames.iter().filter(|frame| !self.holds(frame));
             commands.extend(unneeded.map(|frame| Command::Release(frame.sequence)));
             return false;
-        }
+        };
         self.reading = None;
-        let mut paused = false;
+        let (mut paused, mut took_any) = (false, false);
         for frame in frames {
             let beyond = frame.sequence <= after || frame.sequence > self.synced;
             let taken = !paused && !beyond && self.take(*frame, now, settings, &mut paused);
+            took_any |= taken;
             if !taken && !self.holds(frame) {
                 commands.push(Command::Release(frame.sequence));
             }
         }
         if !paused {
             self.cursor = self.cursor.max(through.min(self.synced));
+            // In an outage every lane is full soon, and what is appended then is passed over.
+            let pause = if took_any { settings.read_pause } else { settings.lane_patience };
+            self.read_not_before = if through < asked { now } else { now + pause };
         }
         true
     }
 
     /// Gives whether the frame was taken into memory.
     fn take(&mut self, frame: FrameHead, now: Time, settings: &Settings, paused: &mut bool) -> bool {
-        let index = self.index(frame);
+        let (index, room) = (self.index(frame), self.room(settings));
         let Some(lane) = self.lanes.get_mut(index) else { return false };
         if lane.must_ignore(frame.sequence) || self.known.contains(&frame.sequence) {
             return false;
         }
-        if lane.has_room(frame.bytes, settings) {
+        if lane.has_room(frame.bytes, room) {
             lane.take(frame);
             return true;
         }
@@ -238,7 +276,7 @@ impl Backlog {
 
     /// The read failed; try again later.
     pub(super) fn read_failed(&mut self, after: Sequence, now: Time, settings: &Settings) {
-        if self.reading == Some(after) {
+        if self.reading.is_some_and(|(began, _)| began == after) {
             self.reading = None;
             self.read_not_before = now + settings.backoff.most;
         }

@@ -219,6 +219,7 @@ impl Ladder {
     fn acknowledged_by_drain(&mut self) {
         self.convictions = 0;
         self.drained_some = true;
+        self.backlog.prove(true);
         self.alerts.clear();
         self.unreachable_until = Time::ZERO;
     }
@@ -228,6 +229,7 @@ impl Ladder {
         if let Some(generation) = self.drain.reporting() {
             self.backlog.abandon(generation, suspicious);
         }
+        self.backlog.prove(false);
         self.drain.lose(cause, now, self.settings.backoff, commands);
     }
 

@@ -30,9 +30,15 @@ impl Ladder {
         self.turn(now, commands);
     }
 
-    /// A broker answers again. Optional: an acknowledgement says the same, and so does time.
-    pub fn brokers_reachable(&mut self, now: Time, commands: &mut Vec<Command>) {
-        self.unreachable_until = Time::ZERO;
+    /// What a probe of Kafka found. It ends the word that no broker is there, or prolongs it while there is nothing
+    /// to publish that would be the better probe; it never begins it. Optional: an acknowledgement ends that word,
+    /// too, and so does time.
+    pub fn brokers_probed(&mut self, reachable: bool, now: Time, commands: &mut Vec<Command>) {
+        if reachable {
+            self.unreachable_until = Time::ZERO;
+        } else if now < self.unreachable_until && self.backlog.is_empty() {
+            self.unreachable_until = now + self.settings.unreachable_period;
+        }
         self.turn(now, commands);
     }
 

@@ -26,6 +26,13 @@ struct Frame {
     suspect: bool,
 }
 
+/// What a lane may hold in memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) frames: usize,
+    pub(super) bytes: u64,
+}
+
 /// What a lane would hand over next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
@@ -76,15 +83,13 @@ impl Lane {
     }
 
     /// Whether another frame of `bytes` may be held.
-    pub(super) fn has_room(&self, bytes: u32, settings: &Settings) -> bool {
-        self.frames.is_empty()
-            || (self.frames.len() < settings.lane_frames_max
-                && self.bytes + u64::from(bytes) <= settings.lane_bytes_max)
+    pub(super) fn has_room(&self, bytes: u32, room: Room) -> bool {
+        self.frames.is_empty() || (self.frames.len() < room.frames && self.bytes + u64::from(bytes) <= room.bytes)
     }
 
     /// Whether it is worth reading on for this lane: half empty.
-    pub(super) fn wants_more(&self, settings: &Settings) -> bool {
-        self.frames.len() <= settings.lane_frames_max / 2 && self.bytes <= settings.lane_bytes_max / 2
+    pub(super) fn wants_more(&self, room: Room) -> bool {
+        self.frames.len() <= room.frames / 2 && self.bytes <= room.bytes / 2
     }
 
     /// Whether the lane takes no messages at present, so that waiting for it would hold the others back.

@@ -24,7 +24,7 @@
 //! | `send_refused`, failed report, `producer_fatal` | well: → Spooling; else refuse that message, or with a dead producer all it held | drain: the frame's lane halts, or the producer dies; idle direct producer: replaced | likewise; a lane in trouble gives up the handover |
 //! | delivered | `Answer(Kafka)` | drain: frame done. Producer that is being left: `Answer(Kafka)` if open, and its frame is not published | frame done |
 //! | any report of a retired generation | ignored | ignored | ignored |
-//! | `brokers_unreachable` of the direct generation | well: → Spooling | no way back for `unreachable_period`, unless something is acknowledged | give up |
+//! | `brokers_unreachable` of the direct generation | well: → Spooling | no way back for `unreachable_period`, unless something is acknowledged or a probe succeeds | give up |
 //! | `tick`, ack deadline passed | well: → Spooling; else refuse what is late | – | deadline of the handover: give up |
 //! | `appended` | late word of refused frames: committed past | `Answer(Spool)` up to there | likewise |
 //! | `append_failed`, append hangs | – | refuse the batch; spool not well, probed until it is | likewise, give up |
@@ -185,7 +185,7 @@ impl Ladder {
     pub fn state(&self) -> State {
         match self.phase {
             Phase::Direct => State::Direct,
-            Phase::Behind if self.drain.ready().is_some() && !self.backlog.is_empty() => State::Draining,
+            Phase::Behind if self.backlog.is_moving() => State::Draining,
             Phase::Behind => State::Spooling,
             Phase::Handover(_) => State::Handover,
             Phase::Stopped => State::Stopped,

@@ -55,8 +55,15 @@ pub struct Settings {
     pub lanes: u16,
     /// Frames of one lane in memory, and so in flight.
     pub lane_frames_max: usize,
+    /// The same until Kafka has acknowledged something: in an outage, reading ahead only costs memory and time.
+    pub lane_frames_unproven_max: usize,
     /// Bytes of one lane in memory; a single frame may exceed it.
     pub lane_bytes_max: u64,
+    /// Pause before frames that were appended meanwhile are read, once the synced end was reached: many small reads
+    /// would cost more than they publish.
+    pub read_pause: Time,
+    /// Pause between two commits. What a crash in between repeats is bounded by it.
+    pub commit_pause: Time,
     /// Convictions in a row without an acknowledgement at which the topic is blamed.
     pub convictions_max: u32,
 }
@@ -79,7 +86,10 @@ impl Default for Settings {
             waiting_max: 1 << 20,
             lanes: 64,
             lane_frames_max: 256,
+            lane_frames_unproven_max: 8,
             lane_bytes_max: 1 << 20,
+            read_pause: Time::from_millis(20),
+            commit_pause: Time::from_millis(10),
             convictions_max: 3,
         }
     }

@@ -1,7 +1,7 @@
 //! Stopping: flush until a deadline, give the rest to the spool, leave.
 //!
-//! It promises `Finished` exactly once, when every callback is answered. It does not wait for a producer to be
-//! dropped, nor for the spool to be drained beyond the deadline.
+//! It promises `Finished` exactly once, when every callback is answered and the spool has been told what is done. It
+//! does not wait for a producer to be dropped, for the spool to be drained beyond the deadline, or for a disk that hangs.
 
 use super::protocol::{Cause, Command, Denial, Time};
 use super::waiting::Place;
@@ -34,11 +34,10 @@ impl Ladder {
 
     /// Leaves when there is nothing more to do.
     pub(super) fn turn_stop(&mut self, now: Time, commands: &mut Vec<Command>) {
-        if self.flush_deadline.is_none() {
-            return;
-        }
+        let Some(deadline) = self.flush_deadline else { return };
         let published = self.phase == Phase::Direct || self.backlog.is_empty() || self.flushed(now);
-        if self.waiting.is_empty() && self.closing.is_none() && published {
+        let settled = self.backlog.is_settled() || now >= deadline + self.settings.append_patience;
+        if self.waiting.is_empty() && self.closing.is_none() && published && settled {
             self.phase = Phase::Stopped;
             self.tell(Cause::Stopping, commands);
             commands.push(Command::Finished);

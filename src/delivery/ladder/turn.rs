@@ -108,6 +108,7 @@ impl Ladder {
         self.backlog.skip_to(before);
         self.phase = Phase::Behind;
         self.drained_some = false;
+        self.backlog.prove(false);
         self.tell(cause, commands);
         self.append_all(Place::Sent, now, commands);
         self.append_all(Place::Parked, now, commands);
@@ -176,7 +177,7 @@ impl Ladder {
             commands.push(Command::RetireProducer(generation));
         }
         self.backlog.advance();
-        self.backlog.commit(now, commands);
+        self.backlog.commit(self.flush_deadline.is_some(), now, commands);
         if self.phase == Phase::Direct {
             self.direct.want(now, &mut self.generations, commands);
         } else if !self.flushed(now) {
@@ -192,7 +193,7 @@ impl Ladder {
         let near = self.backlog.span() <= self.settings.handover_frames_max;
         let proven = self.drained_some || self.backlog.is_empty();
         let reachable = now >= self.unreachable_until;
-        if near && proven && reachable && self.closing.is_none() {
+        if near && proven && self.closing.is_none() {
             self.direct.want(now, &mut self.generations, commands);
         }
         let ready = reachable && self.closing.is_none() && self.direct.ready().is_some();

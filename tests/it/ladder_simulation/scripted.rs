@@ -1,8 +1,8 @@
 //! Schedules that chance meets too seldom, written out.
 
 use recording_bridge::delivery::ladder::{
-    Answer, Attempt, Command, Denial, Failure, Ladder, Outcome, Placement, Recovered, Sequence, Settings, SpoolFault,
-    State, Time,
+    Answer, Attempt, Command, Denial, Failure, FrameHead, Ladder, Lane, Outcome, Placement, Recovered, Sequence,
+    Settings, SpoolFault, State, Time,
 };
 
 /// A ladder in Direct over an empty spool.
@@ -60,4 +60,87 @@ fn a_message_that_failed_beside_a_refused_one_is_not_spooled_when_the_spool_come
     let refused = Command::Answer(second.sequence, Answer::Denied(Denial::KafkaRefused));
     assert!(commands.contains(&refused), "{commands:?}");
     assert!(!commands.contains(&Command::Append(second.sequence)), "{commands:?}");
+}
+
+/// An outage without traffic: nothing but probes says whether Kafka is there.
+#[test]
+fn an_idle_outage_keeps_its_state_until_a_probe_succeeds_or_probes_fall_silent() {
+    let mut now = Time::from_secs(1);
+    let mut ladder = direct(now);
+    let attempt = send(&mut ladder, now);
+    ladder.report(attempt, Outcome::Delivered, now, &mut Vec::new());
+    ladder.brokers_unreachable(attempt.generation, now, &mut Vec::new());
+    assert_eq!(ladder.state(), State::Spooling);
+    for _ in 0..60 {
+        now += Time::from_secs(2);
+        tick(&mut ladder, now);
+        ladder.brokers_probed(false, now, &mut Vec::new());
+        assert_eq!(ladder.state(), State::Spooling, "at {now:?}");
+    }
+    ladder.brokers_probed(true, now, &mut Vec::new());
+    assert_eq!(ladder.state(), State::Direct);
+
+    let attempt = send(&mut ladder, now);
+    ladder.report(attempt, Outcome::Delivered, now, &mut Vec::new());
+    ladder.brokers_unreachable(attempt.generation, now, &mut Vec::new());
+    assert_eq!(ladder.state(), State::Spooling);
+    tick(&mut ladder, now + Time::from_secs(1));
+    tick(&mut ladder, now + Time::from_secs(11));
+    assert_eq!(ladder.state(), State::Direct, "a probe that hangs must not keep the state for ever");
+}
+
+/// Hands over everything that is to be sent, and reads as asked, in chunks, until neither goes on.
+fn publish_and_read(ladder: &mut Ladder, now: Time, commands: &mut Vec<Command>, sent: &mut Vec<Attempt>) -> usize {
+    let mut reads = 0;
+    loop {
+        sent.extend(std::iter::from_fn(|| ladder.next_send(now)));
+        let asked = commands.iter().find_map(|command| match command {
+            Command::ReadSpool { after, through } => Some((*after, *through)),
+            _ => None,
+        });
+        commands.clear();
+        let Some((after, through)) = asked else { return reads };
+        reads += 1;
+        let end = Sequence(through.0.min(after.0 + 1_000));
+        let frames: Vec<FrameHead> = (after.0 + 1..=end.0)
+            .map(|number| FrameHead { sequence: Sequence(number), lane: Lane((number % 64) as u16), bytes: 1_000 })
+            .collect();
+        ladder.frames_read((after, end), &frames, now, commands);
+    }
+}
+
+#[test]
+fn before_kafka_has_acknowledged_anything_little_is_read_ahead() {
+    let settings = Settings::default();
+    let found = Recovered { watermark: Sequence(0), last: Sequence(1_000_000) };
+    let mut now = Time::from_secs(1);
+    let mut ladder = Ladder::new(settings, Some(found));
+    let mut sent = Vec::new();
+    let mut reads = 0;
+    for _ in 0..400 {
+        now += Time::from_millis(50);
+        let mut commands = tick(&mut ladder, now);
+        reads += publish_and_read(&mut ladder, now, &mut commands, &mut sent);
+    }
+    assert_eq!(ladder.state(), State::Spooling, "nothing is being published yet");
+    let most = usize::from(settings.lanes) * settings.lane_frames_unproven_max;
+    assert_eq!(sent.len(), most);
+    assert!(reads < 10, "{reads} reads of frames for which there is no room");
+
+    let mut watermark = Sequence(0);
+    for _ in 0..1_000 {
+        now += Time::from_millis(50);
+        let mut commands = tick(&mut ladder, now);
+        for attempt in std::mem::take(&mut sent) {
+            ladder.report(attempt, Outcome::Delivered, now, &mut commands);
+        }
+        for command in commands.clone() {
+            if let Command::Commit(through) = command {
+                watermark = through;
+                ladder.committed(true, now, &mut commands);
+            }
+        }
+        publish_and_read(&mut ladder, now, &mut commands, &mut sent);
+    }
+    assert_eq!(watermark, found.last);
 }

@@ -38,7 +38,10 @@ fn settings() -> Settings {
         waiting_max: 24,
         lanes: u16::try_from(LANES).expect("few"),
         lane_frames_max: LANE_FRAMES_MAX,
+        lane_frames_unproven_max: LANE_FRAMES_MAX / 2,
         lane_bytes_max: 1_000,
+        read_pause: ms(40),
+        commit_pause: ms(60),
         convictions_max: 3,
     }
 }
@@ -545,7 +548,7 @@ impl World {
             11 => self.disk.hanging = !self.disk.hanging,
             12 => self.disk.unreadable = !self.disk.unreadable && self.dice.percent(50),
             13 => self.disk.dead_letters_full = !self.disk.dead_letters_full,
-            14 => self.ladder.brokers_reachable(self.now, &mut self.commands),
+            14 => self.ladder.brokers_probed(self.dice.percent(50), self.now, &mut self.commands),
             _ => self.kafka.down = true,
         }
         self.obey();
