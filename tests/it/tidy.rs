@@ -243,3 +243,31 @@ fn every_metric_is_in_the_readme_and_the_reverse() {
     assert!(exported.len() > 20, "{exported:?}");
     assert_eq!(metrics_in_the_readme(), exported, "left: README, right: exported");
 }
+
+/// Lines of a patch's head that begin with `name: `.
+fn head_of<'a>(patch: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let head = patch.lines().take_while(|line| !line.starts_with("diff "));
+    head.filter_map(move |line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// `tests/run --planted` applies them; this only sees that the list is true.
+#[test]
+fn every_planted_mistake_is_listed_with_a_test_that_exists() {
+    let sources: String =
+        files(&root().join("tests/it"), "rs").iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let mut rows = BTreeSet::new();
+    for path in files(&root().join("tests/planted"), "patch") {
+        let (patch, name) = (fs::read_to_string(&path).unwrap(), path.file_stem().unwrap().display().to_string());
+        let tests: Vec<&str> = head_of(&patch, "Test").collect();
+        assert!(!tests.is_empty(), "{name} names no test");
+        for test in &tests {
+            let function = test.rsplit("::").next().unwrap();
+            assert!(sources.contains(&format!("fn {function}(")), "{name}: there is no test {test}");
+        }
+        let bug = head_of(&patch, "Bug").next().unwrap_or_else(|| panic!("{name} says no mistake"));
+        rows.insert(format!("| `{name}` | {bug} | `{}` |", tests.join("`, `")));
+    }
+    let text = fs::read_to_string(root().join("docs/planted-bugs.md")).unwrap();
+    let listed: BTreeSet<String> = text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
+    assert_eq!(listed, rows);
+}
