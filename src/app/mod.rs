@@ -4,6 +4,7 @@
 //! ready → drain delay → close the listener → finish requests → finish deliveries → flush the producer → exit.
 
 mod descriptors;
+mod drain;
 mod keys;
 mod spools;
 
@@ -26,6 +27,8 @@ use crate::http::{Readiness, admin, server};
 use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Signals};
+pub use drain::{Ending, Progress, SpoolDrain};
+pub(crate) use spools::DEAD_LETTERS;
 pub use spools::SpoolError;
 
 /// Part of the grace that is kept for the producer's flush after the last request, if every request has its deadline

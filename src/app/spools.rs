@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::config::SpoolConfig;
 use crate::delivery::Spools;
-use crate::spool::{Config, Directory, Id, OpenError, SEGMENT_BYTES, Spool};
+use crate::spool::{Config, Directory, Holder, Id, OpenError, SEGMENT_BYTES, Spool};
 
 /// Folder of the dead letters inside the spool's own.
-const DEAD_LETTERS: &str = "dead-letters";
+pub(crate) const DEAD_LETTERS: &str = "dead-letters";
 
 /// Why the spool cannot be used.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct SpoolError {
 enum Cause {
     Folder(io::Error),
     Open(OpenError),
+    Owned(Option<Holder>),
 }
 
 impl fmt::Display for SpoolError {
@@ -34,6 +35,10 @@ impl fmt::Display for SpoolError {
                 "the spool folder {directory} cannot be used: {error}; set spool.directory to a folder on a volume \
                  that outlives the process, or spool.enabled to false"
             ),
+            Cause::Owned(holder) => {
+                write!(formatter, "the spool in {directory} cannot be opened: {}", OpenError::Owned)?;
+                holder.as_ref().map_or(Ok(()), |holder| write!(formatter, ": {holder}"))
+            }
             Cause::Open(error) => write!(formatter, "the spool in {directory} cannot be opened: {error}"),
         }
     }
@@ -47,6 +52,11 @@ pub(super) fn open(config: &SpoolConfig) -> Result<Option<Spools<Directory>>, Sp
         tracing::warn!("spool.enabled is false: while Kafka does not take events, callbacks are refused");
         return Ok(None);
     }
+    open_both(config, false).map(Some)
+}
+
+/// Both spools of a folder, whether they are switched off or not. What an orphan's watermark says is not believed.
+pub(super) fn open_both(config: &SpoolConfig, is_orphan: bool) -> Result<Spools<Directory>, SpoolError> {
     let directory = &config.directory;
     let owner = random_id().map_err(|error| fault(directory, Cause::Folder(error)))?;
     let limits = |bytes_max, disk_free_min, allocate_at_start| Config {
@@ -56,15 +66,20 @@ pub(super) fn open(config: &SpoolConfig) -> Result<Option<Spools<Directory>>, Sp
         owner,
         allocate_at_start,
     };
-    let messages = open_one(directory, limits(config.bytes_max, config.disk_free_min, false))?;
+    let limits_of_messages = limits(config.bytes_max, config.disk_free_min, false);
+    let messages = open_one(directory, limits_of_messages, is_orphan)?;
     // Room for the first dead letters is taken now, since a disk that is full later leaves none.
-    let dead_letters = open_one(&directory.join(DEAD_LETTERS), limits(config.dead_letter_bytes_max, 0, true))?;
-    Ok(Some(Spools { messages, dead_letters }))
+    let dead_letters = open_one(&directory.join(DEAD_LETTERS), limits(config.dead_letter_bytes_max, 0, true), false)?;
+    Ok(Spools { messages, dead_letters })
 }
 
-fn open_one(directory: &Path, limits: Config) -> Result<Spool<Directory>, SpoolError> {
+fn open_one(directory: &Path, limits: Config, is_orphan: bool) -> Result<Spool<Directory>, SpoolError> {
     std::fs::create_dir_all(directory).map_err(|error| fault(directory, Cause::Folder(error)))?;
-    let spool = Spool::open(Directory::at(directory), limits).map_err(|error| fault(directory, Cause::Open(error)))?;
+    let open = if is_orphan { Spool::open_orphan } else { Spool::open };
+    let spool = open(Directory::at(directory), limits).map_err(|error| match error {
+        OpenError::Owned => fault(directory, Cause::Owned(Directory::at(directory).holder())),
+        OpenError::Newer { .. } | OpenError::Directory(_) => fault(directory, Cause::Open(error)),
+    })?;
     let found = &spool.recovery;
     tracing::info!(
         directory = %directory.display(),

@@ -1,7 +1,7 @@
 //! The command line: one file a command, each returning an exit code that scripts can rely on.
 //!
-//! 0 is success, 1 a failure on the way, 64 a mistake in the usage or the configuration. Results go to stdout,
-//! everything else to stderr.
+//! 0 is success, 1 a failure on the way or a bad verdict, 2 no verdict, 64 a mistake in the usage or the
+//! configuration. Results go to stdout, everything else to stderr.
 
 mod check;
 mod contact;
@@ -11,6 +11,7 @@ mod logging;
 mod online;
 mod send;
 mod serve;
+mod spool;
 mod tail;
 
 use std::fmt;
@@ -20,6 +21,8 @@ use clap::{Parser, Subcommand};
 
 /// Exit code for a failure on the way.
 const FAILURE: u8 = 1;
+/// Exit code of a command that judges, and that could not see what it is to judge.
+const UNSEEN: u8 = 2;
 /// Exit code for a mistake in the usage or the configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
 
@@ -42,6 +45,8 @@ enum Command {
     Send(send::Arguments),
     /// Print events from the topic as they come.
     Tail(tail::Arguments),
+    /// Look at a spool directory, and publish one whose bridge will not come back.
+    Spool(spool::Arguments),
     /// See the whole thing work in one process, with an embedded broker and nothing to set up.
     Demo(demo::Arguments),
 }
@@ -53,6 +58,8 @@ pub(crate) enum CommandError {
     Usage(String),
     /// Something failed on the way.
     Failed(String),
+    /// There is no judgement, since what is to be judged cannot be seen.
+    Unseen(String),
 }
 
 impl CommandError {
@@ -80,12 +87,14 @@ pub fn run() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Send(arguments) => send::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
+        Command::Spool(arguments) => spool::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(CommandError::Usage(sentence)) => complain(&sentence, USAGE),
         Err(CommandError::Failed(sentence)) => complain(&sentence, FAILURE),
+        Err(CommandError::Unseen(sentence)) => complain(&sentence, UNSEEN),
     }
 }
 

@@ -8,8 +8,8 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::frame::Frame;
-use super::ledger::{END_UNKNOWN, Shared};
-use super::segment::{self, FRAMES_START};
+use super::ledger::{END_UNKNOWN, Segment, Shared};
+use super::segment::FRAMES_START;
 use super::storage::Storage;
 use super::walk::{Lenient, Memory, READ_ATTEMPTS_MAX, Source, Step, Strict, Walk};
 
@@ -30,6 +30,8 @@ pub struct Damaged {
 #[derive(Debug)]
 pub(super) struct Cursor<F> {
     pub(super) number: u64,
+    /// Name of the segment's file.
+    pub(super) name: String,
     pub(super) walk: Walk,
     file: Option<Arc<F>>,
     /// Frames met so far.
@@ -39,10 +41,10 @@ pub(super) struct Cursor<F> {
 }
 
 impl<F> Cursor<F> {
-    /// At the start of a segment in which no frame is lower than `first_sequence`.
-    pub(super) fn new(number: u64, first_sequence: u64) -> Self {
-        let walk = Walk::new(FRAMES_START, first_sequence.saturating_sub(1));
-        Self { number, walk, file: None, frames: 0, next: None }
+    /// At the start of segment `number`.
+    pub(super) fn new(number: u64, segment: &Segment) -> Self {
+        let walk = Walk::new(FRAMES_START, segment.first_sequence.saturating_sub(1));
+        Self { number, name: segment.name(number), walk, file: None, frames: 0, next: None }
     }
 }
 
@@ -114,7 +116,7 @@ fn read_file<S: Storage>(
     let give_up = failures >= READ_ATTEMPTS_MAX;
     let file = match &cursor.file {
         Some(file) => Arc::clone(file),
-        None => match storage.open(&segment::name(cursor.number)) {
+        None => match storage.open(&cursor.name) {
             Ok(file) => Arc::clone(cursor.file.insert(Arc::new(file))),
             Err(error) if error.kind() == ErrorKind::NotFound || give_up => {
                 let source = Memory { start: FRAMES_START, bytes: &[] };

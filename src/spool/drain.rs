@@ -60,6 +60,15 @@ pub struct Committed {
     pub segments_set_aside: u64,
 }
 
+/// What becomes of the file of a delivered segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Remove,
+    SetAside,
+    /// It was set aside before.
+    Stay,
+}
+
 /// The handle that reads and commits. There is one.
 pub struct Drain<S: Storage> {
     shared: Arc<Shared<S>>,
@@ -181,11 +190,14 @@ impl<S: Storage> Drain<S> {
         self.retry_leftovers();
         let mut changed = false;
         let outcome = loop {
-            let Some((number, damaged)) = self.first_delivered() else { break Ok(()) };
+            let Some((number, fate)) = self.first_delivered() else { break Ok(()) };
             let name = segment::name(number);
             let storage = &self.shared.storage;
-            let taken =
-                if damaged { storage.rename(&name, &segment::set_aside_name(number)) } else { storage.unlink(&name) };
+            let taken = match fate {
+                Fate::Remove => storage.unlink(&name),
+                Fate::SetAside => storage.rename(&name, &segment::set_aside_name(number)),
+                Fate::Stay => Ok(()),
+            };
             match taken {
                 Ok(()) => {}
                 // Somebody was faster; it is gone either way.
@@ -196,11 +208,13 @@ impl<S: Storage> Drain<S> {
             self.cursors.retain(|cursor| cursor.number != number);
             let mut ledger = self.shared.ledger();
             ledger.segments.remove(&number);
-            if damaged {
-                ledger.set_aside += 1;
-                committed.segments_set_aside += 1;
-            } else {
-                committed.segments_removed += 1;
+            match fate {
+                Fate::Remove => committed.segments_removed += 1,
+                Fate::SetAside => {
+                    ledger.set_aside += 1;
+                    committed.segments_set_aside += 1;
+                }
+                Fate::Stay => {}
             }
         };
         if changed {
@@ -210,15 +224,20 @@ impl<S: Storage> Drain<S> {
         outcome
     }
 
-    /// The oldest segment, if it may be taken away, and whether it is damaged.
-    fn first_delivered(&self) -> Option<(u64, bool)> {
+    /// The oldest segment, if it may be taken away, and what becomes of its file.
+    fn first_delivered(&self) -> Option<(u64, Fate)> {
         let ledger = self.shared.ledger();
         let (number, segment) = ledger.segments.first_key_value()?;
         let delivered = segment.last_bound <= ledger.watermark && !ledger.is_tail(*number);
         // A slot that cannot be written must not keep space from being freed, but the newest segment alone then
         // keeps sequences from being given out twice.
         let remembered = ledger.segments.len() > 1 || ledger.persisted >= ledger.last_sequence;
-        (delivered && remembered).then_some((*number, segment.damaged))
+        let fate = match (segment.is_set_aside, segment.damaged) {
+            (true, _) => Fate::Stay,
+            (false, true) => Fate::SetAside,
+            (false, false) => Fate::Remove,
+        };
+        (delivered && remembered).then_some((*number, fate))
     }
 
     fn retry_leftovers(&self) {
@@ -278,7 +297,7 @@ impl<S: Storage> Drain<S> {
             return false;
         }
         self.opened = *number;
-        self.cursors.push(Cursor::new(*number, segment.first_sequence));
+        self.cursors.push(Cursor::new(*number, segment));
         true
     }
 
@@ -292,7 +311,7 @@ impl<S: Storage> Drain<S> {
         while cursor.next.is_none() {
             let met = meet_next(&self.shared, cursor, position, self.read_failures);
             self.read_failures = if met.is_err() { self.read_failures + 1 } else { 0 };
-            match met.map_err(|error| ReadError { file: segment::name(cursor.number), error })? {
+            match met.map_err(|error| ReadError { file: cursor.name.clone(), error })? {
                 Met::Frame(frame) => {
                     cursor.frames += 1;
                     cursor.next = frame;
@@ -301,7 +320,7 @@ impl<S: Storage> Drain<S> {
                     cursor.frames += u64::from(is_frame);
                     let mut ledger = self.shared.ledger();
                     if ledger.is_news(cursor.number, cursor.walk.position()) {
-                        self.damaged.push(Damaged { file: segment::name(cursor.number), ..found });
+                        self.damaged.push(Damaged { file: cursor.name.clone(), ..found });
                     }
                 }
                 Met::SyncedEnd => return Ok(true),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::fault::{Fault, Full};
-use super::segment::Id;
+use super::segment::{self, Id};
 use super::storage::Storage;
 use super::{Config, Health, Status};
 use crate::event::Timestamp;
@@ -30,11 +30,18 @@ pub(super) struct Segment {
     pub(super) end: u64,
     /// Something in it could not be read.
     pub(super) damaged: bool,
+    /// It was set aside before, and is read once more. It stays where it is.
+    pub(super) is_set_aside: bool,
     /// Damage before this position is known already.
     pub(super) reported_to: u64,
 }
 
 impl Segment {
+    /// Name of its file, given its number.
+    pub(super) fn name(&self, number: u64) -> String {
+        segment::stored_name(number, self.is_set_aside)
+    }
+
     fn frames_undelivered(&self, watermark: u64) -> u64 {
         let below = watermark.max(self.first_sequence.saturating_sub(1));
         self.frames_max.min(self.last_bound.saturating_sub(below))

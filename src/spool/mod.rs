@@ -64,10 +64,12 @@ mod drain;
 mod fault;
 mod fields;
 pub mod frame;
+mod holder;
 pub mod inspect;
 mod ledger;
 mod recovery;
 pub mod segment;
+mod sequences;
 pub mod storage;
 mod walk;
 pub mod watermark;
@@ -80,13 +82,16 @@ pub use cursor::Damaged;
 pub use drain::{Committed, Drain, Read, ReadError};
 pub use fault::{AppendError, Fault, Full, Invalid, OpenError, Operation};
 pub use frame::Frame;
+pub use holder::Holder;
 pub use recovery::Recovery;
 pub use segment::Id;
+pub use sequences::Sequences;
 pub use storage::{Directory, Storage, StoredFile};
 pub use writer::{Appended, Writer};
 
 use crate::event::Timestamp;
 use ledger::Shared;
+use recovery::Origin;
 
 /// Size of a segment where nothing else is said: small enough to give space back early, large enough to make the
 /// syncs of a new segment rare.
@@ -203,8 +208,21 @@ impl<S: Storage> Spool<S> {
     /// If the directory has another owner or cannot be used at all, or if a file in it is of a newer format. Damage
     /// is no error, and neither is a disk without room: [`Monitor::status`] tells of it.
     pub fn open(storage: S, config: Config) -> Result<Self, OpenError> {
+        Self::open_for(storage, config, Origin::Own)
+    }
+
+    /// The same for a directory whose bridge will not come back: nothing counts as delivered, whatever the watermark
+    /// says, and what can be read in damaged files that were set aside is handed out too. Those stay where they are.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_orphan(storage: S, config: Config) -> Result<Self, OpenError> {
+        Self::open_for(storage, config, Origin::Orphan)
+    }
+
+    fn open_for(storage: S, config: Config, origin: Origin) -> Result<Self, OpenError> {
         let lock = storage.lock().map_err(OpenError::Directory)?.ok_or(OpenError::Owned)?;
-        let recovered = recovery::recover(&storage, config.owner)?;
+        let recovered = recovery::recover(&storage, config.owner, origin)?;
         let allocate_at_start = config.allocate_at_start;
         let mut recovery = recovered.report;
         let shared = Shared::new(storage, config, recovery.spool, recovered.ledger, lock);

@@ -57,9 +57,19 @@ pub(super) struct Recovered<F> {
     pub(super) report: Recovery,
 }
 
+/// Whose spool it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The caller's own: what the watermark says was delivered was.
+    Own,
+    /// That of a bridge which will not come back: better a duplicate than a loss.
+    Orphan,
+}
+
 /// A segment as found.
 struct Found {
     bytes: u64,
+    is_set_aside: bool,
     /// `None` if damaged.
     header: Option<Header>,
 }
@@ -130,16 +140,17 @@ fn scan_file(source: &impl Source, floor: u64, limit: u64) -> io::Result<Scan> {
 }
 
 /// Builds the ledger of the spool in `storage`, whose lock is held. A spool without any trace gets the id `fresh`.
-pub(super) fn recover<S: Storage>(storage: &S, fresh: Id) -> Result<Recovered<S::File>, OpenError> {
+pub(super) fn recover<S: Storage>(storage: &S, fresh: Id, origin: Origin) -> Result<Recovered<S::File>, OpenError> {
     let names = storage.list().map_err(OpenError::Directory)?;
     let (watermark_file, slot) = WatermarkFile::load(storage)
         .map_err(|version| OpenError::Newer { file: watermark::NAME.to_owned(), version })?;
-    let mut numbers = Vec::new();
+    // Whether each was set aside; where both are there, the segment counts.
+    let mut numbers = BTreeMap::new();
     let (mut set_aside, mut highest) = (0, 0);
     for name in &names {
         highest = highest.max(match segment::kind(name) {
             Kind::Segment(number) => {
-                numbers.push(number);
+                numbers.insert(number, false);
                 number
             }
             // Never held a frame. If it cannot be removed, its number is left alone all the same.
@@ -149,6 +160,9 @@ pub(super) fn recover<S: Storage>(storage: &S, fresh: Id) -> Result<Recovered<S:
             }
             Kind::SetAside(number) => {
                 set_aside += 1;
+                if origin == Origin::Orphan {
+                    numbers.entry(number).or_insert(true);
+                }
                 number
             }
             Kind::Other => 0,
@@ -164,16 +178,21 @@ pub(super) fn recover<S: Storage>(storage: &S, fresh: Id) -> Result<Recovered<S:
     };
     let slot = slot.filter(|slot| slot.spool == spool);
     let is_foreign = |segment: &Found| segment.header.is_some_and(|header| header.spool != spool);
-    let foreign =
-        found.iter().filter(|(_, found)| is_foreign(found)).map(|(number, _)| segment::name(*number)).collect();
+    let foreign = found
+        .iter()
+        .filter(|(_, found)| is_foreign(found))
+        .map(|(number, found)| segment::stored_name(*number, found.is_set_aside))
+        .collect();
     found.retain(|_, segment| !is_foreign(segment));
     let created = found.is_empty() && slot.is_none();
     let mark = slot.map_or(0, |slot| slot.watermark);
-    let mut ledger = Ledger { watermark: mark, set_aside, ..Ledger::default() };
+    let watermark = if origin == Origin::Orphan { 0 } else { mark };
+    let mut ledger = Ledger { watermark, set_aside, ..Ledger::default() };
     let torn_bytes = enter(storage, &found, &mut ledger);
     let last = ledger.segments.values().map(|segment| segment.last_bound.max(segment.first_sequence.saturating_sub(1)));
     ledger.last_sequence = last.max().unwrap_or(0).max(mark).max(ledger.last_sequence);
-    let damaged = ledger.segments.iter().filter(|(_, segment)| segment.damaged).map(|(number, _)| *number);
+    let damaged =
+        ledger.segments.iter().filter(|(_, segment)| segment.damaged).map(|(number, segment)| segment.name(*number));
     let report = Recovery {
         spool,
         created,
@@ -183,7 +202,7 @@ pub(super) fn recover<S: Storage>(storage: &S, fresh: Id) -> Result<Recovered<S:
         watermark: slot.map(|slot| slot.watermark),
         next_sequence: ledger.last_sequence.saturating_add(1),
         torn_bytes,
-        damaged: damaged.map(segment::name).collect(),
+        damaged: damaged.collect(),
         foreign,
         set_aside: 0,
     };
@@ -191,16 +210,16 @@ pub(super) fn recover<S: Storage>(storage: &S, fresh: Id) -> Result<Recovered<S:
     Ok(Recovered { ledger, watermark_file, next_number: highest.saturating_add(1), report })
 }
 
-fn read_headers<S: Storage>(storage: &S, numbers: Vec<u64>) -> Result<BTreeMap<u64, Found>, OpenError> {
+fn read_headers<S: Storage>(storage: &S, numbers: BTreeMap<u64, bool>) -> Result<BTreeMap<u64, Found>, OpenError> {
     let mut found = BTreeMap::new();
-    for number in numbers {
-        let name = segment::name(number);
+    for (number, is_set_aside) in numbers {
+        let name = segment::stored_name(number, is_set_aside);
         let (header, bytes) = match read_header(storage, &name) {
             Ok((header, bytes)) => (Some(header), bytes),
             Err((Unread::Damaged, bytes)) => (None, bytes),
             Err((Unread::Newer(version), _)) => return Err(OpenError::Newer { file: name, version }),
         };
-        found.insert(number, Found { bytes, header });
+        found.insert(number, Found { bytes, is_set_aside, header });
     }
     Ok(found)
 }
@@ -235,6 +254,7 @@ fn enter<S: Storage>(storage: &S, found: &BTreeMap<u64, Found>, ledger: &mut Led
         let attempt = successor.is_some_and(|(predecessor, _)| predecessor < *number);
         let known_end = successor.filter(|(predecessor, end)| predecessor == number && *end > 0).map(|(_, end)| end);
         let first_sequence = segment.header.map_or(0, |header| header.first_sequence);
+        let is_set_aside = segment.is_set_aside;
         let vouched = segment.header.and(bound.zip(known_end));
         let entry = if let Some((bound, end)) = vouched {
             let frames_max = bound.saturating_sub(first_sequence);
@@ -246,11 +266,12 @@ fn enter<S: Storage>(storage: &S, found: &BTreeMap<u64, Found>, ledger: &mut Led
                 bytes: segment.bytes,
                 end,
                 damaged: false,
+                is_set_aside,
                 reported_to: 0,
             }
         } else {
             let floor = first_sequence.saturating_sub(1);
-            let scan = scan(storage, &segment::name(*number), floor, known_end);
+            let scan = scan(storage, &segment::stored_name(*number, is_set_aside), floor, known_end);
             if scan.unreadable {
                 ledger.last_sequence = ledger.last_sequence.max(scan.last.saturating_add(UNREADABLE_SEQUENCES));
             }
@@ -271,7 +292,7 @@ fn enter<S: Storage>(storage: &S, found: &BTreeMap<u64, Found>, ledger: &mut Led
             };
             let frames_max = if scan.unreadable { UNREADABLE_SEQUENCES } else { scan.frames };
             let bytes = scan.length.max(segment.bytes);
-            Segment { first_sequence, last_bound, frames_max, bytes, end, damaged, reported_to: 0 }
+            Segment { first_sequence, last_bound, frames_max, bytes, end, damaged, is_set_aside, reported_to: 0 }
         };
         ledger.segments.insert(*number, entry);
         if let Some(header) = segment.header {
@@ -290,7 +311,7 @@ fn enter<S: Storage>(storage: &S, found: &BTreeMap<u64, Found>, ledger: &mut Led
 fn verify_delivered<S: Storage>(storage: &S, ledger: &mut Ledger) {
     let mark = ledger.watermark;
     for (number, segment) in ledger.segments.iter_mut().take_while(|(_, segment)| segment.last_bound <= mark) {
-        let scan = scan(storage, &segment::name(*number), segment.first_sequence.saturating_sub(1), Some(segment.end));
+        let scan = scan(storage, &segment.name(*number), segment.first_sequence.saturating_sub(1), Some(segment.end));
         segment.damaged |= scan.damaged || scan.end < segment.end;
     }
 }

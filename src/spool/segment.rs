@@ -156,6 +156,11 @@ pub(super) fn set_aside_name(number: u64) -> String {
     format!("{number:016x}.damaged")
 }
 
+/// Name under which segment `number` is stored.
+pub(super) fn stored_name(number: u64, is_set_aside: bool) -> String {
+    if is_set_aside { set_aside_name(number) } else { name(number) }
+}
+
 /// What a file called `name` is.
 #[must_use]
 pub fn kind(name: &str) -> Kind {

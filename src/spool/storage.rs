@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::holder::{Holder, holder};
+
 /// A directory of files. Names are plain file names.
 pub trait Storage: Send + Sync + 'static {
     /// An open file.
@@ -163,6 +165,25 @@ impl Directory {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Locks the directory as it is, without making or changing anything; `None` if it has another owner.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the filesystem says.
+    pub fn hold(&self) -> io::Result<Option<File>> {
+        let directory = File::open(&self.path)?;
+        match directory.try_lock() {
+            Ok(()) => Ok(Some(directory)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// The process that is seen to own the directory. There may be one that is not seen.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        holder(&self.path)
+    }
 }
 
 impl Storage for Directory {
@@ -178,12 +199,7 @@ impl Storage for Directory {
         if let Some(parent) = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             File::open(parent)?.sync_all()?;
         }
-        let directory = File::open(&self.path)?;
-        match directory.try_lock() {
-            Ok(()) => Ok(Some(directory)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        self.hold()
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

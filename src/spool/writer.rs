@@ -318,6 +318,7 @@ fn fresh(first_sequence: u64, length: u64) -> Segment {
         bytes: length,
         end: FRAMES_START,
         damaged: false,
+        is_set_aside: false,
         reported_to: 0,
     }
 }

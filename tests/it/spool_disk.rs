@@ -83,10 +83,10 @@ fn a_damaged_byte_in_a_sealed_segment_costs_one_frame_and_the_file_is_kept() {
     let mut frames = 0;
     for file in inspect::survey(&Directory::at(folder.path())).unwrap().files {
         assert!(matches!(file.kind, Kind::Segment(_)) && file.header.is_ok());
-        inspect::read_segment(&Directory::at(folder.path()), &file.name, |content| match content {
+        inspect::read(&Directory::at(folder.path()), &file, |content| match content {
             Content::Frame(_) => frames += 1,
-            Content::Damaged { .. } => damaged += 1,
-            Content::Torn { .. } => panic!("nothing is torn"),
+            Content::Damaged(_) => damaged += 1,
+            Content::Torn(_) => panic!("nothing is torn"),
         })
         .unwrap();
     }
