@@ -57,11 +57,16 @@ impl Ended {
 
 /// `recording-bridge COMMAND --config FILE MORE...`
 pub(crate) fn run(command: &str, config: &Path, more: &[&str]) -> Ended {
+    let start = [command, "--config", config.to_str().unwrap()];
+    run_arguments(&[&start, more].concat())
+}
+
+/// `recording-bridge ARGUMENTS...`
+pub(crate) fn run_arguments(arguments: &[&str]) -> Ended {
     let began = Instant::now();
     let output = Command::new("timeout")
-        .args(["--signal=KILL", PATIENCE_SECONDS, env!("CARGO_BIN_EXE_recording-bridge"), command, "--config"])
-        .arg(config)
-        .args(more)
+        .args(["--signal=KILL", PATIENCE_SECONDS, env!("CARGO_BIN_EXE_recording-bridge")])
+        .args(arguments)
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
