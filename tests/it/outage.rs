@@ -9,6 +9,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use recording_bridge::spool::{Frame, segment};
+use serde_json::Value;
+
 use crate::support::bridge::Bridge;
 use crate::support::kafka::{Cluster, Topic, read_topic, three_brokers, topic_name};
 use crate::support::law::{Findings, law};
@@ -136,6 +139,69 @@ fn what_has_no_report_at_the_end_is_spooled_and_published_by_the_next_process() 
     await_direct(&bridge, Duration::from_secs(60));
     assert_eq!(bridge.terminate(), 0);
     let findings = conclude(&cluster, &topic, &answers);
+    assert_eq!(findings.duplicates, 0, "{findings}");
+}
+
+/// The frames of a segment file: where each begins, and what it holds.
+fn frames_of(file: &Path) -> Vec<(usize, Frame)> {
+    let bytes = fs::read(file).unwrap();
+    let mut position = segment::HEADER_BYTES;
+    let mut frames = Vec::new();
+    while let Some((frame, length)) = Frame::decode(&bytes[position..]) {
+        frames.push((position, frame));
+        position += length;
+    }
+    frames
+}
+
+#[test]
+fn a_damaged_byte_in_a_sealed_segment_costs_that_event_alone_and_the_file_is_kept() {
+    let cluster = three_brokers();
+    let topic = make_topic(&cluster, "damaged");
+    kill_all(&cluster);
+    let mut bridge = Bridge::start(&cluster.brokers(), &topic, SPOOL);
+    let mut load = bridge.load(9_000, 3_000.0);
+    load.connections = 64;
+    let answers = load.run();
+    assert!(answers.iter().all(|answer| answer.status == Some(200)), "{}", Statuses(&answers));
+    bridge.kill();
+    let folder = bridge.home().join("spool");
+    let sealed = folder.join(segment::name(1));
+    assert!(folder.join(segment::name(2)).exists(), "one segment took it all");
+    let frames = frames_of(&sealed);
+    let (position, victim) = &frames[frames.len() / 2];
+    let event: Value = serde_json::from_slice(victim.message.payload()).unwrap();
+    let hit = event["file_id"].as_str().unwrap();
+    let mut bytes = fs::read(&sealed).unwrap();
+    bytes[position + 200] ^= 1;
+    fs::write(&sealed, &bytes).unwrap();
+
+    bridge.restart();
+    restart_all(&cluster);
+    await_direct(&bridge, Duration::from_secs(120));
+    assert_eq!(bridge.metric("recording_bridge_spool_damaged_stretches", &[]), 1);
+    assert_eq!(bridge.metric("recording_bridge_spool_segments_set_aside", &[]), 1);
+    let log = bridge.log();
+    let said: Vec<&str> = log.lines().filter(|line| line.contains("a stretch of the spool is damaged")).collect();
+    let (before, after) = (victim.sequence - 1, victim.sequence + 1);
+    let place = format!("\"file\":\"{}\"", segment::name(1));
+    let lost = format!("\"after\":{before},\"before\":{after}");
+    assert!(said.len() == 1 && said[0].contains(&place) && said[0].contains(&lost), "{said:?}");
+    let kept = fs::read(folder.join("0000000000000001.damaged")).unwrap();
+    assert!(kept == bytes && !sealed.exists());
+
+    // Well again: new events go straight to Kafka.
+    let fresh = bridge.load(50, 100.0).run();
+    assert_eq!(bridge.metric("recording_bridge_spool_frames", &[]), 0);
+    assert_eq!(bridge.terminate(), 0);
+    let records = read_topic(&cluster, &topic);
+    let findings = law(&answers, &records);
+    println!("{findings}");
+    assert_eq!(findings.lost.len(), 1, "{findings}");
+    assert!(findings.lost[0].contains(hit), "{findings}, but {hit} was hit");
+    let spared: Vec<Answer> = [answers, fresh].concat().into_iter().filter(|answer| answer.file_id != hit).collect();
+    let findings = law(&spared, &records);
+    findings.assert_hold();
     assert_eq!(findings.duplicates, 0, "{findings}");
 }
 

@@ -176,7 +176,8 @@ fn verify_misses_no_damaged_header_no_missing_file_and_no_file_kept_aside() {
 fn show_prints_frames_as_json_lines() {
     let folder = tempfile::tempdir().unwrap();
     let mut made = write(folder.path(), 8);
-    let strange = Message::from_parts(Bytes::from_static(b"k\xFF"), Bytes::from_static(b"no JSON \"here\""), Vec::new());
+    let strange =
+        Message::from_parts(Bytes::from_static(b"k\xFF"), Bytes::from_static(b"no JSON \"here\""), Vec::new());
     let strange = Frame { message: strange, ..frame(9, 1, 0) };
     let pretty = Message::from_parts(Bytes::from_static(b"k"), Bytes::from_static(b"{\n\"a\": 1\n}"), Vec::new());
     let pretty = Frame { message: pretty, ..frame(10, 1, 0) };
@@ -216,11 +217,10 @@ fn show_prints_frames_as_json_lines() {
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
-    let mut made = Spool::open(Directory::at(folder.path()), recording_bridge::spool::Config {
-        bytes_max: 1 << 30,
-        segment_bytes: 1 << 20,
-        ..small(7)
-    })
+    let mut made = Spool::open(
+        Directory::at(folder.path()),
+        recording_bridge::spool::Config { bytes_max: 1 << 30, segment_bytes: 1 << 20, ..small(7) },
+    )
     .unwrap();
     let frames: Vec<Frame> = (1..=1000).map(|sequence| frame(sequence, 1, 500)).collect();
     assert!(made.writer.append_batch(&frames).unwrap().covers(1));
@@ -364,8 +364,7 @@ fn beside_a_running_bridge_list_looks_and_everything_else_is_refused() {
     let process = holder(&listed.stdout).expect(&listed.stdout);
 
     let config = bridge.config().to_str().unwrap().to_owned();
-    for (command, code, more) in
-        [("verify", 2, [].as_slice()), ("show", 1, &[]), ("drain", 1, &["--config", &config])]
+    for (command, code, more) in [("verify", 2, [].as_slice()), ("show", 1, &[]), ("drain", 1, &["--config", &config])]
     {
         let refused = spool(command, &directory, more);
         assert_eq!((refused.code, refused.stdout.as_str()), (Some(code), ""), "{}", refused.stderr);
