@@ -196,7 +196,6 @@ fn a_damaged_byte_in_a_sealed_segment_costs_that_event_alone_and_the_file_is_kep
     assert_eq!(bridge.terminate(), 0);
     let records = read_topic(&cluster, &topic);
     let findings = law(&answers, &records);
-    println!("{findings}");
     assert_eq!(findings.lost.len(), 1, "{findings}");
     assert!(findings.lost[0].contains(hit), "{findings}, but {hit} was hit");
     let spared: Vec<Answer> = [answers, fresh].concat().into_iter().filter(|answer| answer.file_id != hit).collect();

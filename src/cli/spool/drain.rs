@@ -20,7 +20,7 @@ use crate::spool::{Directory, Sequences};
 
 /// How often a line tells how far it is, where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-const BAR: &str = "{bar:40} {pos}/{len} published, {per_sec}, {eta} left";
+const BAR: &str = "{bar:40} {pos}/{len} published, {per_sec}, {elapsed}";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
