@@ -122,6 +122,12 @@ impl EventId {
         let name = format!("{}:{app_id}:{file}", RecordingEvent::KIND);
         Self(Uuid::new_v5(&EVENT_NAMESPACE, name.as_bytes()))
     }
+
+    /// The id as a number.
+    #[must_use]
+    pub fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
 }
 
 impl fmt::Display for EventId {

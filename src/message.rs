@@ -23,6 +23,8 @@ pub const PROVIDER: &str = "tencent-cloud-css";
 pub const RECEIVED_AT: &str = "received_at";
 /// Header of the digest of the facts.
 pub const FACTS_DIGEST: &str = "facts_digest";
+/// Header of an event of which another version was seen before: the digest of that version's facts.
+pub const CONFLICT: &str = "conflict";
 
 /// A Kafka header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,14 +41,34 @@ impl Header {
     }
 }
 
+/// Which event a message tells, and which version of its facts: as numbers, so that comparing costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// The event's id.
+    pub event_id: u128,
+    /// XXH3-128 of the value.
+    pub facts: u128,
+}
+
 /// Key, value and headers for Kafka. The record's timestamp is left to the client on purpose: a broker may refuse
 /// one that is old, and a message may wait for hours.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Message {
     key: Bytes,
     payload: Bytes,
     headers: Vec<Header>,
+    /// Of a message that was encoded in this process; one that was read back from the spool needs none.
+    identity: Option<Identity>,
 }
+
+/// Messages are equal if Kafka could not tell them apart.
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.payload, &self.headers) == (&other.key, &other.payload, &other.headers)
+    }
+}
+
+impl Eq for Message {}
 
 impl Message {
     /// Writes `event`, whose callback was accepted at `received_at`, in the form that consumers read.
@@ -70,14 +92,27 @@ impl Message {
         }
         headers.push(Header::new("content-type", &b"application/json"[..]));
         headers.push(Header::new(RECEIVED_AT, received_at.to_string()));
-        headers.push(Header::new(FACTS_DIGEST, format!("{:032x}", xxh3_128(&payload))));
-        Self { key: Bytes::from(facts.stream_id.as_str().to_owned()), payload: payload.into(), headers }
+        let identity = Identity { event_id: event.event_id().as_u128(), facts: xxh3_128(&payload) };
+        headers.push(Header::new(FACTS_DIGEST, digest(identity.facts)));
+        let key = Bytes::from(facts.stream_id.as_str().to_owned());
+        Self { key, payload: payload.into(), headers, identity: Some(identity) }
     }
 
     /// Puts a message together from stored parts.
     #[must_use]
     pub fn from_parts(key: Bytes, payload: Bytes, headers: Vec<Header>) -> Self {
-        Self { key, payload, headers }
+        Self { key, payload, headers, identity: None }
+    }
+
+    /// Which event it tells and which version of it; `None` if it was put together from parts.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// Says in a header that a version with these facts was seen before.
+    pub fn contradict(&mut self, facts: u128) {
+        self.headers.push(Header::new(CONFLICT, digest(facts)));
     }
 
     /// The partitioning key: the UTF-8 bytes of `stream_id`.
@@ -104,6 +139,11 @@ impl Message {
         let headers: usize = self.headers.iter().map(|header| header.name.len() + header.value.len()).sum();
         self.key.len() + self.payload.len() + headers
     }
+}
+
+/// A digest as consumers read it.
+fn digest(facts: u128) -> String {
+    format!("{facts:032x}")
 }
 
 /// The wire form: members in the order of the schema.

@@ -87,7 +87,7 @@ pub use recovery::Recovery;
 pub use segment::Id;
 pub use sequences::Sequences;
 pub use storage::{Directory, Storage, StoredFile};
-pub use writer::{Appended, Writer};
+pub use writer::{Appended, Synced, Writer};
 
 use crate::event::Timestamp;
 use ledger::Shared;

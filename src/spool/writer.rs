@@ -26,11 +26,29 @@ pub struct Appended {
     moved: u64,
 }
 
+/// Proof that one frame is durable. It holds until the frame turns out to be damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced(u64);
+
+impl Synced {
+    /// Sequence of the frame.
+    #[must_use]
+    pub fn sequence(self) -> u64 {
+        self.0
+    }
+}
+
 impl Appended {
     /// Whether the frame of this sequence was in the batch, given that it was handed over for it.
     #[must_use]
     pub fn covers(&self, sequence: u64) -> bool {
         (self.first..=self.last).contains(&sequence)
+    }
+
+    /// The proof for one frame of the batch, given that it was handed over for it; `None` if it was not in there.
+    #[must_use]
+    pub fn frame(&self, sequence: u64) -> Option<Synced> {
+        self.covers(sequence).then_some(Synced(sequence))
     }
 
     /// Bytes of the batch on disk.
