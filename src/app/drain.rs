@@ -83,7 +83,12 @@ impl SpoolDrain {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let failures = Failure::ALL.map(Failure::label);
         let metrics = Arc::new(Metrics::new(&[], &failures, &librdkafka_version()));
-        let waits = delivery::Config { ack_deadline: config.kafka.ack_deadline, watchdog: config.kafka.watchdog };
+        let waits = delivery::Config {
+            ack_deadline: config.kafka.ack_deadline,
+            watchdog: config.kafka.watchdog,
+            // Nothing arrives that could be a repeat.
+            repeats: delivery::window::Config { entries_max: 0, ..config.repeats },
+        };
         let delivery =
             Delivery::start(Box::new(producers), Some(spools), Arc::clone(&metrics), Arc::clone(&clock), waits)
                 .map_err(AppError::Producer)?;

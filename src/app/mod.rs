@@ -104,8 +104,12 @@ impl App {
         let metrics = Arc::new(Metrics::new(&key_names, &failures, &librdkafka_version()));
         let spools = spools::open(&config.spool).map_err(AppError::Spool)?;
         let producers = LibrdkafkaProducers::new(&config.kafka).map_err(AppError::Producer)?;
-        let waits = delivery::Config { ack_deadline: config.kafka.ack_deadline, watchdog: config.kafka.watchdog };
-        let delivery = Delivery::start(Box::new(producers), spools, Arc::clone(&metrics), Arc::clone(&clock), waits)
+        let settings = delivery::Config {
+            ack_deadline: config.kafka.ack_deadline,
+            watchdog: config.kafka.watchdog,
+            repeats: config.repeats,
+        };
+        let delivery = Delivery::start(Box::new(producers), spools, Arc::clone(&metrics), Arc::clone(&clock), settings)
             .map_err(AppError::Producer)?;
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;

@@ -21,6 +21,7 @@ use crate::app::App;
 use crate::callback::{self, Key, KeyConfig, Keyring, Scope};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Level, LogConfig, LogFormat, SpoolConfig};
+use crate::delivery::window;
 use crate::event::Timestamp;
 use crate::http::{self, Readiness, admin};
 use crate::{kafka, shutdown};
@@ -110,6 +111,7 @@ fn config(arguments: &Arguments, brokers: String) -> Config {
             push_domains: Vec::new(),
         }]),
         kafka: kafka::Config::new(vec![brokers], TOPIC.to_owned()),
+        repeats: window::Config::default(),
         spool: SpoolConfig::disabled(),
         shutdown: shutdown::Config { drain_delay: Duration::ZERO, ..shutdown::Config::default() },
         log: LogConfig { level: Level::Error, format: LogFormat::Text },

@@ -6,7 +6,7 @@
 /// Each section with its keys. The sections of a list's elements end in `[]`. The names below `kafka.properties` are
 /// librdkafka's and stand in no list here.
 const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["http", "admin", "callback", "kafka", "spool", "shutdown", "log"]),
+    ("", &["http", "admin", "callback", "kafka", "repeats", "spool", "shutdown", "log"]),
     (
         "http",
         &[
@@ -42,6 +42,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("kafka.tls", &["ca_file", "certificate_file", "key_file"]),
     ("kafka.sasl", &["mechanism", "username", "password_file"]),
+    ("repeats", &["period", "entries_max"]),
     ("spool", &["enabled", "directory", "bytes_max", "disk_free_min", "dead_letter_bytes_max"]),
     ("shutdown", &["drain_delay", "grace"]),
     ("log", &["level", "format"]),
@@ -153,7 +154,9 @@ mod tests {
             ("", "htpp", here("http")),
             ("", "kafak", here("kafka")),
             ("", "logs", here("log")),
-            ("", "repeats", None),
+            ("", "nonsense", None),
+            ("", "repeat", here("repeats")),
+            ("spool", "entries_max", elsewhere("repeats.entries_max")),
             ("http", "zzz", None),
             ("http", "", None),
             ("http", "_", None),

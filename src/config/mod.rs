@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::fault::{Fault, Faults};
 pub use self::keys::known_keys;
-use crate::{callback, http, kafka, shutdown};
+use crate::{callback, delivery, http, kafka, shutdown};
 
 /// A configuration of a thousand keys is far below this; a larger file is another file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -43,6 +43,8 @@ pub struct Config {
     pub callback: callback::Config,
     /// The producer.
     pub kafka: kafka::Config,
+    /// The window of repeats.
+    pub repeats: delivery::window::Config,
     /// The spool.
     pub spool: SpoolConfig,
     /// The end of the process.

@@ -12,9 +12,10 @@ use super::units::show_duration;
 
 /// The sender gives up after this long without an answer.
 const SENDER_PATIENCE: Duration = Duration::from_secs(20);
-/// The sender tries twelve more times, 60 s apart, each up to 20 s long, and `t` expires 600 s after it was made:
-/// 12 × (60 s + 20 s) − 600 s.
-const RETRIES_BEYOND_EXPIRY: Duration = Duration::from_secs(12 * (60 + 20) - 600);
+/// The sender tries twelve more times, 60 s apart, each up to 20 s long: 12 × (60 s + 20 s).
+const REPEATS_LAST: Duration = Duration::from_secs(12 * (60 + 20));
+/// `t` expires 600 s after it was made.
+const RETRIES_BEYOND_EXPIRY: Duration = Duration::from_secs(REPEATS_LAST.as_secs() - 600);
 /// Beyond this, a window is no help against late or fast clocks any more.
 const WINDOW_ADVISED: Duration = Duration::from_secs(60 * 60);
 /// Below this length, an MD5 signature can be searched for its key.
@@ -63,6 +64,13 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
                 show_duration(span),
             ));
         }
+    }
+    if config.repeats.entries_max > 0 && config.repeats.period < REPEATS_LAST {
+        warnings.push(format!(
+            "repeats.period is {}: the sender's last repeats come up to {} after the first attempt, and will be published again",
+            show_duration(config.repeats.period),
+            show_duration(REPEATS_LAST),
+        ));
     }
     if config.callback.key_length_min < KEY_LENGTH_ADVISED {
         warnings.push(format!(

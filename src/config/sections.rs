@@ -8,7 +8,7 @@ use super::tree::{Node, Value};
 use super::{Config, Level, LogConfig, LogFormat, SpoolConfig, scalars};
 use crate::callback::KeyConfig;
 use crate::kafka::{SaslConfig, SaslMechanism, TlsConfig};
-use crate::{callback, http, kafka, shutdown};
+use crate::{callback, delivery, http, kafka, shutdown};
 
 const KIBIBYTE: u64 = 1 << 10;
 const MEBIBYTE: u64 = 1 << 20;
@@ -54,6 +54,7 @@ pub(super) fn read(reader: &mut Reader, root: &Node, folder: &Path) -> Config {
         admin: admin(reader, &top),
         callback: callback(reader, &top, folder),
         kafka: kafka(reader, &top, folder),
+        repeats: repeats(reader, &top),
         spool: spool(reader, &top, folder),
         shutdown: shutdown(reader, &top),
         log: log(reader, &top),
@@ -245,6 +246,15 @@ fn properties(reader: &mut Reader, kafka: &Section<'_>) -> BTreeMap<String, Stri
         properties.extend(value.map(|value| (name.to_owned(), value)));
     }
     properties
+}
+
+fn repeats(reader: &mut Reader, top: &Section<'_>) -> delivery::window::Config {
+    let section = &reader.section(top.node("repeats"), "repeats", "repeats");
+    let default = delivery::window::Config::default();
+    delivery::window::Config {
+        period: reader.scalar(section, "period", scalars::period).unwrap_or(default.period),
+        entries_max: reader.scalar(section, "entries_max", scalars::count).unwrap_or(default.entries_max),
+    }
 }
 
 fn spool(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> SpoolConfig {

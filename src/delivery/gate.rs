@@ -16,7 +16,9 @@ use super::ladder::{
     Attempt, Command, FrameHead, Generation, Ladder, Lane, Placement, Purpose, Recovered, SendRefusal, Sequence,
     Settings, State,
 };
-use super::{Config, DeliveryError, Receipt};
+use super::repeats::{Arrival, Meeting};
+use super::window::Window;
+use super::{Config, DeliveryError, Proof};
 use crate::clock::Clock;
 use crate::event::Timestamp;
 use crate::kafka::{Delivered, Failure, Producer, Producers, SendError};
@@ -55,6 +57,7 @@ pub(super) struct Gate {
     ladder: Ladder,
     commands: Vec<Command>,
     pub(super) holding: Holding,
+    pub(super) window: Window<Proof>,
     /// Frames that were read back from the spool and are not published yet.
     pub(super) frames: HashMap<u64, Frame>,
     pub(super) producers: Vec<(Generation, Arc<dyn Producer>)>,
@@ -100,6 +103,7 @@ impl Shared {
             ladder: Ladder::new(settings, recovered),
             commands: Vec::new(),
             holding: Holding::default(),
+            window: Window::new(config.repeats),
             frames: HashMap::new(),
             producers: Vec::new(),
             appends: VecDeque::new(),
@@ -109,6 +113,7 @@ impl Shared {
             is_finished: false,
         };
         metrics.delivery_state(super::orders::state_label(gate.ladder.state()));
+        metrics.repeats.entries_max.set(i64::try_from(gate.window.entries_max()).unwrap_or(i64::MAX));
         Arc::new(Self {
             gate: Mutex::new(gate),
             appender: Condvar::new(),
@@ -135,36 +140,40 @@ impl Shared {
         self.clock.monotonic().saturating_duration_since(self.origin)
     }
 
-    /// A new message: its outcome, or why it is refused at once.
-    pub(super) fn arrive(
-        &self,
-        message: Message,
-        accepted_at: Timestamp,
-    ) -> Result<oneshot::Receiver<Result<Receipt, DeliveryError>>, DeliveryError> {
+    /// A message that arrives: what becomes of it, or why it is refused at once.
+    pub(super) fn arrive(&self, message: Message, accepted_at: Timestamp) -> Result<Arrival, DeliveryError> {
         let (waiter, outcome) = oneshot::channel();
-        let message = Arc::new(message);
+        let identity = message.identity();
+        let mut message = Arc::new(message);
         let now = self.now();
         let mut guard = self.gate();
         let gate = &mut *guard;
+        let (waiter, conflict) = match gate.meet(identity, waiter, now) {
+            Meeting::Fresh(waiter, conflict) => (waiter, conflict),
+            Meeting::Joined => return Ok(Arrival::Waits(outcome)),
+            Meeting::Settled(receipt) => return Ok(Arrival::Settled(receipt)),
+        };
         let placement = gate.ladder.arrive(now, &mut gate.commands);
-        let held = Held { message, accepted_at, since: now, waiter };
-        match placement {
-            Placement::Send(attempt) => {
-                gate.holding.put(attempt.sequence.0, held);
-                self.metrics.outstanding.inc();
-                Self::send(gate, attempt, now);
-            }
-            Placement::Hold(sequence) => {
-                gate.holding.put(sequence.0, held);
-                self.metrics.outstanding.inc();
-            }
+        let (sequence, attempt) = match placement {
+            Placement::Send(attempt) => (attempt.sequence.0, Some(attempt)),
+            Placement::Hold(sequence) => (sequence.0, None),
             Placement::Refused(denial) => {
                 self.carry_out(gate, Grounds::None, now);
                 return Err(denial.into());
             }
+        };
+        if let Some(facts) = conflict {
+            Arc::make_mut(&mut message).contradict(facts);
+            self.metrics.repeats.conflicts.inc();
+        }
+        let claim = identity.and_then(|identity| gate.window.claim(identity, sequence, now));
+        gate.holding.put(sequence, Held { message, accepted_at, since: now, waiter, joined: Vec::new(), claim });
+        self.metrics.outstanding.inc();
+        if let Some(attempt) = attempt {
+            Self::send(gate, attempt, now);
         }
         self.carry_out(gate, Grounds::None, now);
-        Ok(outcome)
+        Ok(Arrival::Waits(outcome))
     }
 
     /// Gives the ladder an input, and carries out what follows.
@@ -316,6 +325,7 @@ impl Shared {
     }
 
     pub(super) fn observe(&self) {
+        self.observe_repeats();
         let Some(status) = self.spool_status.as_ref().map(|status| status()) else { return };
         let now = Timestamp::from(self.clock.wall());
         let age = status.oldest_accepted_at.filter(|_| !status.is_empty());

@@ -7,9 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
-use super::{DeliveryError, Receipt};
+use super::repeats::Waiter;
+use super::window::Claim;
 use crate::event::Timestamp;
 use crate::message::Message;
 
@@ -19,7 +18,11 @@ pub(super) struct Held {
     pub(super) message: Arc<Message>,
     pub(super) accepted_at: Timestamp,
     pub(super) since: Duration,
-    pub(super) waiter: oneshot::Sender<Result<Receipt, DeliveryError>>,
+    pub(super) waiter: Waiter,
+    /// Repeats of it that came meanwhile.
+    pub(super) joined: Vec<Waiter>,
+    /// What its outcome settles.
+    pub(super) claim: Option<Claim>,
 }
 
 /// Waiting messages by number.
@@ -45,6 +48,12 @@ impl Holding {
     pub(super) fn get(&self, sequence: u64) -> Option<&Held> {
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         self.entries.get(index)?.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn get_mut(&mut self, sequence: u64) -> Option<&mut Held> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.entries.get_mut(index)?.as_mut()
     }
 
     /// Since when the oldest message waits.
@@ -73,7 +82,8 @@ mod tests {
     fn held() -> Held {
         let message = Arc::new(Message::from_parts(Bytes::new(), Bytes::new(), Vec::new()));
         let accepted_at = Timestamp::from_seconds(0, 0).unwrap();
-        Held { message, accepted_at, since: Duration::ZERO, waiter: oneshot::channel().0 }
+        let waiter = tokio::sync::oneshot::channel().0;
+        Held { message, accepted_at, since: Duration::ZERO, waiter, joined: Vec::new(), claim: None }
     }
 
     #[test]

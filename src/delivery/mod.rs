@@ -3,6 +3,7 @@
 //! A [`Receipt`] is the only thing from which a 200 for a recording can be made. It is made of a delivery report of
 //! Kafka or of the proof that the spool has synced the message, and of nothing else.
 //!
+//! [`window`] knows what was made safe of late, so that the sender's repeats are not published again.
 //! [`ladder`] decides, and touches nothing; `gate` is the lock under which messages are numbered, placed and sent,
 //! and carries out what the ladder says; `workers` are the threads that wait for disks and brokers, so that the gate
 //! never does. Everything that happens (a message, a report, an fsync, the passing of time) is one input to the
@@ -13,6 +14,8 @@ mod held;
 pub mod ladder;
 mod link;
 mod orders;
+mod repeats;
+pub mod window;
 mod workers;
 
 use std::sync::Arc;
@@ -23,9 +26,10 @@ use crate::event::Timestamp;
 use crate::kafka::{Delivered, Producers, StartError};
 use crate::message::Message;
 use crate::metrics::Metrics;
-use crate::spool::{Appended, Spool, Storage};
+use crate::spool::{Spool, Storage, Synced};
 use gate::Shared;
 use ladder::Denial;
+use repeats::Arrival;
 
 /// How long delivery waits.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +38,8 @@ pub struct Config {
     pub ack_deadline: Duration,
     /// How long messages may be outstanding with nothing acknowledged before the producer is replaced.
     pub watchdog: Duration,
+    /// How far back repeats are recognised.
+    pub repeats: window::Config,
 }
 
 /// The spool of messages and that of dead letters.
@@ -45,25 +51,51 @@ pub struct Spools<S: Storage> {
     pub dead_letters: Spool<S>,
 }
 
-/// Proof that an event is safe.
+/// Proof that an event is safe: of the message itself, or the remembered one of the message that it repeats.
 #[derive(Debug)]
-pub struct Receipt(Proof);
+pub struct Receipt {
+    proof: Proof,
+    is_repeat: bool,
+}
 
-#[derive(Debug)]
+/// What a receipt rests on. Nothing else is ever remembered as safe.
+#[derive(Debug, Clone, Copy)]
 enum Proof {
     Kafka(Delivered),
-    #[expect(dead_code, reason = "it is there to be had, not to be looked at")]
-    Spool(Appended),
+    Spool(Synced),
+}
+
+impl window::Proof for Proof {
+    fn frame(&self) -> Option<u64> {
+        match self {
+            Self::Kafka(_) => None,
+            Self::Spool(synced) => Some(synced.sequence()),
+        }
+    }
 }
 
 impl Receipt {
-    /// Partition and offset at which Kafka has the event; `None` if it rests in the spool.
+    fn of(proof: Proof) -> Self {
+        Self { proof, is_repeat: false }
+    }
+
+    fn of_repeat(proof: Proof) -> Self {
+        Self { proof, is_repeat: true }
+    }
+
+    /// Partition and offset at which Kafka has the event; `None` if it rested in the spool when it became safe.
     #[must_use]
     pub fn place(&self) -> Option<(i32, i64)> {
-        match &self.0 {
+        match &self.proof {
             Proof::Kafka(delivered) => Some((delivered.partition(), delivered.offset())),
             Proof::Spool(_) => None,
         }
+    }
+
+    /// Whether the message was a repeat, and was not published again.
+    #[must_use]
+    pub fn is_repeat(&self) -> bool {
+        self.is_repeat
     }
 }
 
@@ -130,12 +162,17 @@ impl Delivery {
         Ok(Self { shared })
     }
 
-    /// Delivers a message that was accepted at `accepted_at`.
+    /// Delivers a message that was accepted at `accepted_at`, unless it repeats one of late: then its receipt is that
+    /// one's, and it shares the outcome of one that is still on its way. A delivery goes on when nobody waits for it
+    /// any more.
     ///
     /// # Errors
     /// If it is neither acknowledged by Kafka nor synced in the spool, whatever the reason.
     pub async fn deliver(&self, message: Message, accepted_at: Timestamp) -> Result<Receipt, DeliveryError> {
-        let outcome = self.shared.arrive(message, accepted_at)?;
+        let outcome = match self.shared.arrive(message, accepted_at)? {
+            Arrival::Settled(receipt) => return Ok(receipt),
+            Arrival::Waits(outcome) => outcome,
+        };
         // Every held message is answered by the ladder; a gate that is gone answers nobody.
         outcome.await.unwrap_or(Err(DeliveryError::Stopping))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::gate::{Append, DrainJob, Gate, Grounds, Shared};
 use super::ladder::{Alert, Answer, Cause, Command, Sequence, State};
-use super::{DeliveryError, Proof, Receipt};
+use super::{DeliveryError, Proof};
 use crate::metrics::{DeliveryState, RebuildReason};
 
 impl Shared {
@@ -72,23 +72,25 @@ impl Shared {
         let outcome = match (answer, grounds) {
             (Answer::Kafka, Grounds::Delivered(delivered)) => {
                 self.metrics.ack_duration.observe(now.saturating_sub(held.since).as_secs_f64());
-                Ok(Receipt(Proof::Kafka(delivered)))
+                Ok(Proof::Kafka(delivered))
             }
-            (Answer::Spool, Grounds::Appended(appended)) if appended.covers(sequence.0) => {
-                Ok(Receipt(Proof::Spool(appended)))
+            (Answer::Spool, Grounds::Appended(appended)) => {
+                appended.frame(sequence.0).map(Proof::Spool).ok_or_else(|| unproven(sequence, answer))
             }
             (Answer::Denied(denial), _) => Err(denial.into()),
-            (Answer::Kafka | Answer::Spool, _) => {
-                // The ladder never says so without grounds; if it did, a 200 would be a lie.
-                tracing::error!(sequence = sequence.0, ?answer, "an answer without proof: this is a defect");
-                Err(DeliveryError::ProducerLost)
-            }
+            (Answer::Kafka | Answer::Spool, _) => Err(unproven(sequence, answer)),
         };
-        if let Err(Ok(_)) = held.waiter.send(outcome) {
+        if !Self::conclude(gate, held, outcome, now) {
             // The whole request had taken too long, and its callback was refused.
             self.metrics.delivered_after_refusal.inc();
         }
     }
+}
+
+/// The ladder never answers without grounds; if it did, a 200 would be a lie.
+fn unproven(sequence: Sequence, answer: Answer) -> DeliveryError {
+    tracing::error!(sequence = sequence.0, ?answer, "an answer without proof: this is a defect");
+    DeliveryError::ProducerLost
 }
 
 pub(super) fn state_label(state: State) -> DeliveryState {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::gate::{Append, DrainJob, Gate, Grounds, Shared, lane};
 use super::ladder::{FrameHead, Generation, Purpose, Recovered, Sequence, SpoolFault};
+use super::window::Stretch;
 use super::{Spools, link::Link};
 use crate::kafka::{Producer, StartError};
-use crate::spool::{AppendError, Drain, Frame, Spool, Storage, Writer};
+use crate::spool::{AppendError, Damaged, Drain, Frame, Spool, Storage, Writer};
 
 /// How often the ladder is told that time has passed. Its deadlines are as exact as this.
 const TICK: Duration = Duration::from_millis(50);
@@ -135,7 +136,7 @@ fn append<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
         let Some(batch) = batch else { return };
         let started = shared.now();
         let Some(last) = batch.last().map(|frame| Sequence(frame.sequence)) else {
-            let result = writer.probe().map_err(|error| fault(&error));
+            let result = writer.probe().map_err(|error| fault(shared, &error));
             shared.input(Grounds::None, |ladder, now, commands| ladder.spool_probed(result, now, commands));
             continue;
         };
@@ -150,7 +151,7 @@ fn append<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
             }
             Err(error) => {
                 tracing::error!(%error, frames = batch.len(), "the spool did not take a batch");
-                let fault = fault(&error);
+                let fault = fault(shared, &error);
                 shared.input(Grounds::None, |ladder, now, commands| {
                     ladder.append_failed(last, fault, now, commands);
                 });
@@ -159,10 +160,14 @@ fn append<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
     }
 }
 
-fn fault(error: &AppendError) -> SpoolFault {
+fn fault(shared: &Shared, error: &AppendError) -> SpoolFault {
     match error {
         AppendError::Full(_) => SpoolFault::Full,
-        AppendError::Unhealthy(_) | AppendError::Invalid(_) => SpoolFault::Unhealthy,
+        AppendError::Unhealthy(_) => {
+            shared.doubt_spool();
+            SpoolFault::Unhealthy
+        }
+        AppendError::Invalid(_) => SpoolFault::Unhealthy,
     }
 }
 
@@ -202,6 +207,8 @@ fn read<S: Storage>(shared: &Arc<Shared>, drain: &mut Drain<S>, after: u64, thro
             "a stretch of the spool is damaged; what could be read goes on, the file is kept"
         );
     }
+    let stretch = |damaged: &Damaged| Stretch { after: damaged.after, before: damaged.before };
+    shared.forget(&read.damaged.iter().map(stretch).collect::<Vec<_>>());
     // What lies beyond is read again when it is asked for. Where the read was cut short, nothing is said of the rest.
     let at_end = read.at_end;
     let frames: Vec<Frame> = read.frames.into_iter().filter(|frame| frame.sequence <= through).collect();

@@ -38,6 +38,7 @@ pub(super) enum Verdict {
 impl Verdict {
     fn outcome(&self) -> Outcome {
         match self {
+            Self::Accepted(receipt) if receipt.is_repeat() => Outcome::Duplicate,
             Self::Accepted(receipt) if receipt.place().is_some() => Outcome::Accepted,
             Self::Accepted(_) => Outcome::Spooled,
             Self::Ignored(ignored) => Outcome::Ignored(ignored.kind()),
@@ -98,13 +99,12 @@ impl InFlight {
         match verdict {
             Verdict::Accepted(receipt) => {
                 let (partition, offset) = receipt.place().unzip();
-                tracing::debug!(
-                    event_id = subject.event_id,
-                    stream_id = subject.stream_id,
-                    partition,
-                    offset,
-                    "accepted"
-                );
+                let Subject { event_id, stream_id, .. } = subject;
+                if receipt.is_repeat() {
+                    tracing::debug!(event_id, stream_id, partition, offset, "repeat");
+                } else {
+                    tracing::debug!(event_id, stream_id, partition, offset, "accepted");
+                }
                 acknowledged()
             }
             Verdict::Ignored(ignored) => {

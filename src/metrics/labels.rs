@@ -10,6 +10,8 @@ pub enum Outcome {
     Accepted,
     /// Safe: synced in the spool.
     Spooled,
+    /// Safe: the repeat of an event that is safe already.
+    Duplicate,
     /// Authentic, of a kind that is not published.
     Ignored(Kind),
     /// Not acknowledged.
@@ -24,6 +26,7 @@ impl Outcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Accepted | Self::Spooled => "accepted",
+            Self::Duplicate => "duplicate",
             Self::Ignored(_) => "ignored",
             Self::Refused(_) => "refused",
             Self::Unresolved => "unresolved",
@@ -36,6 +39,7 @@ impl Outcome {
         match self {
             Self::Accepted => "kafka",
             Self::Spooled => "spool",
+            Self::Duplicate => "repeat",
             Self::Ignored(kind) => kind.label(),
             Self::Refused(refusal) => refusal.label(),
             Self::Unresolved => "dropped",

@@ -5,6 +5,7 @@
 //! start, so that a rate is right from the first event on.
 
 mod labels;
+mod repeats;
 mod spool;
 
 use prometheus::core::Collector;
@@ -16,6 +17,7 @@ use prometheus::{
 use crate::callback::Kind;
 use crate::refusal::Refusal;
 pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, DeliveryState, Outcome, RebuildReason};
+pub use repeats::RepeatsMetrics;
 pub use spool::{SpoolGauges, SpoolMetrics};
 
 /// Bounds of the duration buckets in seconds: from the half millisecond of a good day to the sender's 20 s.
@@ -62,6 +64,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     key_reloads: IntCounterVec,
     state: IntGaugeVec,
+    /// The window of repeats.
+    pub repeats: RepeatsMetrics,
     /// The spool.
     pub spool: SpoolMetrics,
 }
@@ -71,8 +75,7 @@ impl Metrics {
     #[must_use]
     pub fn new(key_names: &[&str], failures: &[&str], librdkafka: &str) -> Self {
         let mut declare = Declare { registry: Registry::new() };
-        let callbacks =
-            declare.counters("callbacks_total", "Callbacks by what became of them and why.", &["outcome", "reason"]);
+        let callbacks = declare.counters("callbacks_total", "Callbacks by outcome and reason.", &["outcome", "reason"]);
         let duration = declare.histograms(
             "callback_duration_seconds",
             "Time from a request's head to its answer, by outcome.",
@@ -113,7 +116,7 @@ impl Metrics {
             outstanding: declare.gauge("kafka_outstanding_messages", "Messages without a delivery report."),
             failures: declare.counters(
                 "kafka_delivery_failures_total",
-                "Delivery reports of failure, by failure.",
+                "Failed deliveries, by failure.",
                 &["failure"],
             ),
             queue_messages: declare.gauge("kafka_queue_messages", "Messages in the producer's queue."),
@@ -134,6 +137,7 @@ impl Metrics {
             ready: declare.gauge("ready", "Whether a 200 could be made true now: 1 or 0."),
             key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
             state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
+            repeats: RepeatsMetrics::new(&mut declare),
             spool: SpoolMetrics::new(&mut declare),
             registry: declare.registry,
         };
@@ -146,7 +150,7 @@ impl Metrics {
     fn create_known_series(&self, key_names: &[&str], failures: &[&str]) {
         let refusals = Refusal::ALL.into_iter().map(Outcome::Refused);
         let ignored = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Recording).map(Outcome::Ignored);
-        for outcome in refusals.chain(ignored).chain([Outcome::Unresolved]) {
+        for outcome in refusals.chain(ignored).chain([Outcome::Duplicate, Outcome::Unresolved]) {
             self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]);
         }
         for key in key_names {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use recording_bridge::config::{Config, Level, LogFormat, known_keys};
+use recording_bridge::delivery::window;
 use recording_bridge::kafka::SaslMechanism;
 use recording_bridge::{callback, http, kafka, shutdown};
 
@@ -128,6 +129,7 @@ fn what_is_left_out_has_its_default() {
         format!("{:?}", config.callback),
         format!("{:?}", config.kafka),
         format!("{:?}", config.shutdown),
+        format!("{:?}", config.repeats),
         format!("{:?}", config.spool),
         format!("{:?}", config.log),
     ];
@@ -139,7 +141,7 @@ fn what_is_left_out_has_its_default() {
 }
 
 /// The defaults of each section around the required values of `config`.
-fn defaults(config: &Config) -> [String; 7] {
+fn defaults(config: &Config) -> [String; 8] {
     let kafka = kafka::Config::new(config.kafka.brokers.clone(), config.kafka.topic.clone());
     [
         format!("{:?}", http::Config::default()),
@@ -147,6 +149,7 @@ fn defaults(config: &Config) -> [String; 7] {
         format!("{:?}", callback::Config::new(config.callback.keys.clone())),
         format!("{kafka:?}"),
         format!("{:?}", shutdown::Config::default()),
+        format!("{:?}", window::Config::default()),
         format!("{:?}", recording_bridge::config::SpoolConfig::default()),
         format!("{:?}", recording_bridge::config::LogConfig::default()),
     ]
@@ -161,6 +164,7 @@ fn the_reference_has_the_defaults_of_the_code() {
         format!("{:?}", config.callback),
         format!("{:?}", config.kafka),
         format!("{:?}", config.shutdown),
+        format!("{:?}", config.repeats),
         format!("{:?}", config.spool),
         format!("{:?}", config.log),
     ];
@@ -240,7 +244,8 @@ fn every_key_reaches_the_configuration() {
         .map(|name| format!("kafka.properties.{name}"))
         .into();
     assert_eq!(paths_of(EVERY_KEY), known.union(&properties).cloned().collect());
-    let Config { http, admin, callback, kafka, spool, shutdown, log } = parse(EVERY_KEY);
+    let Config { http, admin, callback, kafka, repeats, spool, shutdown, log } = parse(EVERY_KEY);
+    assert_eq!(repeats, window::Config { period: Duration::from_secs(90), entries_max: 1_000 });
     assert_eq!((spool.enabled, spool.bytes_max, spool.disk_free_min), (false, 1 << 30, 0));
     assert_eq!(spool.dead_letter_bytes_max, 16 << 20);
     assert!(spool.directory.ends_with("var/spool"), "{spool:?}");
@@ -324,6 +329,9 @@ fn each_bound_is_taken_and_one_beyond_is_not() {
         ("http", "listen", "0.0.0.0:9091", "0.0.0.0:9090"),
         ("http", "path", "/", ""),
         ("callback", "key_length_min", "256", "257"),
+        ("repeats", "period", "1ms", "0s"),
+        ("repeats", "entries_max", "0", "-1"),
+        ("repeats", "entries_max", "1000000", "1000001"),
         ("shutdown", "grace", "15001ms", "15s"),
         ("shutdown", "drain_delay", "0s", "0"),
         ("admin", "listen", "127.0.0.1:0", "127.0.0.1:65536"),
@@ -367,6 +375,10 @@ fn what_is_allowed_but_unwise_is_a_warning() {
             "{key}"
         );
     }
+    let repeats = |keys: &str| format!("{LEAST}repeats: {{{keys}}}");
+    assert_eq!(warned(&repeats("period: 16m")), "");
+    assert!(warned(&repeats("period: 959s")).starts_with("repeats.period is 959s: "));
+    assert_eq!(warned(&repeats("period: 1s, entries_max: 0")), "");
     assert_eq!(warned(&callback("key_length_min: 16")), "");
     assert!(warned(&callback("key_length_min: 15")).starts_with("callback.key_length_min is 15: "));
     let sasl = "sasl: {mechanism: PLAIN, username: u, password_file: p}, topic:";

@@ -430,8 +430,8 @@ fn authentic_callbacks_are_counted_by_the_name_of_their_key_and_by_kind() {
 fn a_body_exactly_at_the_limit_is_taken_and_one_byte_more_is_not() {
     let broker = Broker::start();
     let bridge = Bridge::start(&broker);
-    let small = body("full");
     let filled = |length: usize| {
+        let small = body("full");
         let around = r#""fill":"","#.len();
         let fill = "f".repeat(length - small.len() - around);
         small.replacen('{', &format!(r#"{{"fill":"{fill}","#), 1)
@@ -501,8 +501,10 @@ fn a_client_that_asks_first_is_told_to_continue_and_one_that_is_refused_is_not()
 fn old_clients_are_served_and_their_connection_closed() {
     let broker = Broker::start();
     let bridge = Bridge::start(&broker);
-    let body = body("old");
-    let request = |line: &str| format!("POST {PATH} HTTP/1.0\r\n{line}Content-Length: {}\r\n\r\n{body}", body.len());
+    let request = |line: &str| {
+        let body = body("old");
+        format!("POST {PATH} HTTP/1.0\r\n{line}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
     for line in ["", "Host: bridge\r\n"] {
         let mut client = bridge.client();
         client.write(request(line));

@@ -19,6 +19,8 @@ mod outage;
 mod real_kafka;
 mod real_kafka_check;
 mod real_kafka_security;
+mod repeats;
+mod repeats_window;
 mod spool_commands;
 mod spool_disk;
 mod spool_drain;

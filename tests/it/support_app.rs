@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use md5::{Digest as _, Md5};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -26,6 +26,7 @@ use recording_bridge::app::{App, AppError};
 use recording_bridge::callback::{self, Key, KeyConfig, Keyring, Scope};
 use recording_bridge::clock::{Clock as _, SystemClock};
 use recording_bridge::config::{Config, Level, LogConfig, LogFormat, SpoolConfig};
+use recording_bridge::delivery::window;
 use recording_bridge::http::{self, Readiness, admin};
 use recording_bridge::metrics::Metrics;
 use recording_bridge::shutdown::Shutdown;
@@ -320,6 +321,27 @@ impl Broker {
 
     /// The streams of the first `count` messages, sorted. Waits until there are so many.
     pub(crate) fn streams(&self, count: usize) -> Vec<String> {
+        let mut streams = self.read(count, |message| {
+            let event: serde_json::Value =
+                serde_json::from_slice(message.payload().unwrap_or_default()).expect("an event is JSON");
+            let stream = event.get("stream_id").and_then(|stream| stream.as_str()).expect("a stream");
+            assert_eq!(message.key(), Some(stream.as_bytes()), "the key is the stream");
+            stream.to_owned()
+        });
+        streams.sort();
+        streams
+    }
+
+    /// The headers of the first `count` messages. Waits until there are so many.
+    pub(crate) fn headers(&self, count: usize) -> Vec<BTreeMap<String, String>> {
+        self.read(count, |message| {
+            let headers = message.headers().expect("a message has headers").iter();
+            let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap_or_default().to_vec()).expect("UTF-8");
+            headers.map(|header| (header.key.to_owned(), text(header.value))).collect()
+        })
+    }
+
+    fn read<T: std::fmt::Debug>(&self, count: usize, see: impl Fn(&BorrowedMessage<'_>) -> T) -> Vec<T> {
         let consumer = self.consumer();
         let mut assignment = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
@@ -327,19 +349,14 @@ impl Broker {
         }
         consumer.assign(&assignment).expect("the partitions are read");
         let deadline = now() + PATIENCE;
-        let mut streams = Vec::new();
-        while streams.len() < count {
-            assert!(now() < deadline, "{count} messages never came: {streams:?}");
+        let mut seen = Vec::new();
+        while seen.len() < count {
+            assert!(now() < deadline, "{count} messages never came: {seen:?}");
             if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
-                let event: serde_json::Value =
-                    serde_json::from_slice(message.payload().unwrap_or_default()).expect("an event is JSON");
-                let stream = event.get("stream_id").and_then(|stream| stream.as_str()).expect("a stream");
-                assert_eq!(message.key(), Some(stream.as_bytes()), "the key is the stream");
-                streams.push(stream.to_owned());
+                seen.push(see(&message));
             }
         }
-        streams.sort();
-        streams
+        seen
     }
 }
 
@@ -362,6 +379,7 @@ impl Setup {
             admin: admin::Config { listen: local },
             callback: callback::Config::new(Vec::new()),
             kafka,
+            repeats: window::Config::default(),
             spool: SpoolConfig::disabled(),
             shutdown: shutdown::Config { drain_delay: Duration::ZERO, grace: Duration::from_secs(20) },
             log: LogConfig { level: Level::Error, format: LogFormat::Text },
