@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use recording_bridge::delivery::ladder::{Recovered, Sequence, SpoolFault};
+use recording_bridge::delivery::window::Stretch;
 
 use super::dice::Dice;
 
@@ -14,6 +15,10 @@ pub(crate) struct Disk {
     pub(crate) synced: BTreeMap<Sequence, usize>,
     /// Frames of failed appends: a crash may bring them back.
     doubtful: BTreeMap<Sequence, usize>,
+    /// Frames that were fsynced and have become unreadable, which nobody has noticed yet.
+    pub(crate) damaged: BTreeMap<Sequence, usize>,
+    /// A write has failed: until the next one succeeds, nobody can vouch for any frame.
+    pub(crate) in_doubt: bool,
     pub(crate) watermark: u64,
     pub(crate) full: bool,
     pub(crate) broken: bool,
@@ -51,6 +56,7 @@ impl Disk {
         if let Some(fault) = self.fault() {
             if fault == SpoolFault::Unhealthy {
                 self.doubtful.extend(batch);
+                self.in_doubt = true;
             }
             return Some((through, Err(fault)));
         }
@@ -59,7 +65,27 @@ impl Disk {
             assert!(newest.is_none_or(|newest| newest < sequence), "frames are appended in order of number");
             self.sync(sequence, message);
         }
+        self.in_doubt = false;
         Some((through, Ok(())))
+    }
+
+    /// A frame becomes unreadable.
+    pub(crate) fn damage(&mut self, dice: &mut Dice) {
+        if let Some(sequence) = self.synced.keys().nth(dice.below(self.synced.len().max(1))).copied() {
+            self.damaged.extend(self.synced.remove(&sequence).map(|message| (sequence, message)));
+        }
+    }
+
+    /// The damage that a read of this range comes across: what is lost, and the sound frames around it.
+    pub(crate) fn find_damage(&mut self, after: Sequence, through: Sequence) -> Vec<(usize, Stretch)> {
+        let hit = |sequence: &Sequence| *sequence > after && *sequence <= through;
+        let found: Vec<_> = self.damaged.iter().filter(|(sequence, _)| hit(sequence)).map(|(s, m)| (*s, *m)).collect();
+        self.damaged.retain(|sequence, _| !hit(sequence));
+        let around = |sequence: Sequence| Stretch {
+            after: self.synced.range(..sequence).next_back().map_or(0, |(before, _)| before.0),
+            before: self.synced.range(sequence..).next().map(|(next, _)| next.0),
+        };
+        found.into_iter().map(|(sequence, message)| (message, around(sequence))).collect()
     }
 
     pub(crate) fn commit(&mut self, watermark: Sequence) {
@@ -83,7 +109,9 @@ impl Disk {
             }
         }
         self.probes = 0;
-        let last = self.synced.last_key_value().map_or(Sequence(self.watermark), |(last, _)| *last);
+        self.in_doubt = false;
+        // Damage hides a frame, not its number.
+        let last = self.used.last_key_value().map_or(Sequence(self.watermark), |(last, _)| *last);
         Recovered { watermark: Sequence(self.watermark), last }
     }
 }

@@ -7,6 +7,9 @@ use recording_bridge::delivery::ladder::{
     Purpose, Sequence, Settings, SpoolFault, State, Time,
 };
 
+use recording_bridge::delivery::window::{self, Claim, Proof, Recalled, Stretch, Window};
+use recording_bridge::message::Identity;
+
 use super::dice::Dice;
 use super::disk::Disk;
 use super::kafka::{Kafka, LANES, Life, PARTITIONS, Record};
@@ -54,6 +57,41 @@ struct Message {
     answer: Option<Answer>,
     dead_lettered: bool,
     lost_in_crash: bool,
+    /// Its frame was found unreadable.
+    lost_to_damage: bool,
+    identity: Identity,
+    claim: Option<Claim>,
+    /// Repeats that wait for its outcome.
+    joined: usize,
+}
+
+/// What a message rests on, and which message it is.
+#[derive(Clone, Copy)]
+enum Kept {
+    Kafka(usize),
+    Spool(Sequence, usize),
+}
+
+impl Proof for Kept {
+    fn frame(&self) -> Option<u64> {
+        match self {
+            Self::Kafka(_) => None,
+            Self::Spool(sequence, _) => Some(sequence.0),
+        }
+    }
+}
+
+/// Short and small, so that schedules reach its ends.
+const REPEATS: window::Config = window::Config { period: Time::from_secs(4), entries_max: 12 };
+
+/// What came of repeats.
+#[derive(Clone, Copy)]
+pub(crate) enum Repeat {
+    Remembered,
+    JoinedSafe,
+    JoinedRefused,
+    Conflict,
+    Forgotten,
 }
 
 pub(crate) struct World {
@@ -83,8 +121,10 @@ pub(crate) struct World {
     convicted_in_a_row: u32,
     condemned: std::collections::BTreeSet<usize>,
     trace: bool,
+    window: Window<Kept>,
     pub(crate) reached: [usize; 5],
     pub(crate) dead_lettered: usize,
+    pub(crate) repeats: [usize; 5],
 }
 
 impl World {
@@ -117,8 +157,10 @@ impl World {
             convicted_in_a_row: 0,
             condemned: std::collections::BTreeSet::new(),
             trace,
+            window: Window::new(REPEATS),
             reached: [0; 5],
             dead_lettered: 0,
+            repeats: [0; 5],
         }
     }
 
@@ -169,7 +211,10 @@ impl World {
     }
 
     fn arrive(&mut self, wholesome: bool) {
-        let stream = self.dice.below(STREAMS);
+        let (stream, identity) = self.callback();
+        if self.is_answered_as_repeat(identity) {
+            return;
+        }
         let waits = |message: &Message| message.stream == stream && message.answer.is_none() && !message.lost_in_crash;
         if stream < CLOSED_LOOP_STREAMS && self.messages.iter().any(waits) {
             return;
@@ -187,6 +232,7 @@ impl World {
             }
         };
         self.poisoned += usize::from(poisoned);
+        let claim = self.window.claim(identity, sequence.0, self.now);
         self.messages.push(Message {
             stream,
             accepted_at: self.now,
@@ -194,6 +240,10 @@ impl World {
             answer: None,
             dead_lettered: false,
             lost_in_crash: false,
+            lost_to_damage: false,
+            identity,
+            claim,
+            joined: 0,
         });
         self.kafka.records.push(Record { poisoned, first_copy: None });
         assert!(self.numbers.insert(sequence, message).is_none(), "number {sequence:?} was given twice");
@@ -201,6 +251,67 @@ impl World {
             self.send(attempt);
         }
         self.obey();
+    }
+
+    /// Stream and identity of the next callback: a new event, or one that was seen before, perhaps with other facts.
+    fn callback(&mut self) -> (usize, Identity) {
+        if self.messages.is_empty() || self.dice.percent(60) {
+            let event_id = self.messages.len() as u128;
+            return (self.dice.below(STREAMS), Identity { event_id: event_id + 1, facts: 0 });
+        }
+        // The sender repeats what is young.
+        let back = self.dice.below(self.messages.len().min(12)) + 1;
+        let Message { stream, mut identity, .. } = self.messages[self.messages.len() - back];
+        if self.dice.percent(15) {
+            identity.facts = self.dice.below(6) as u128;
+        }
+        (stream, identity)
+    }
+
+    /// Whether the window answers this callback, or makes it wait for the outcome of another.
+    fn is_answered_as_repeat(&mut self, identity: Identity) -> bool {
+        match self.window.recall(identity, self.now) {
+            Recalled::Unknown => false,
+            Recalled::Conflict(facts) => {
+                assert_ne!(facts, identity.facts);
+                self.repeats[Repeat::Conflict as usize] += 1;
+                false
+            }
+            Recalled::InFlight(claim) => {
+                let number = self.numbers[&Sequence(claim.sequence())];
+                let message = &mut self.messages[number];
+                assert!(message.answer.is_none() && message.identity == identity, "message {number} is in flight");
+                message.joined += 1;
+                self.note(|| format!("a repeat waits for message {number}"));
+                true
+            }
+            Recalled::Safe(kept) => {
+                let (Kept::Kafka(number) | Kept::Spool(_, number)) = kept;
+                self.note(|| format!("a repeat of message {number} is answered with 200"));
+                assert_eq!(self.messages[number].identity, identity, "message {number} is another one");
+                self.check_durable(kept);
+                self.repeats[Repeat::Remembered as usize] += 1;
+                true
+            }
+        }
+    }
+
+    /// A repeat may be answered with 200 only if the event is safe, as far as anybody can know.
+    fn check_durable(&self, kept: Kept) {
+        let safe = match kept {
+            Kept::Kafka(number) => self.kafka.records[number].first_copy.is_some(),
+            Kept::Spool(sequence, number) => {
+                let frame = self.disk.synced.get(&sequence).or(self.disk.damaged.get(&sequence)) == Some(&number);
+                let done = self.messages[number].dead_lettered || self.kafka.records[number].first_copy.is_some();
+                done || (frame && !self.disk.in_doubt)
+            }
+        };
+        let (Kept::Kafka(number) | Kept::Spool(_, number)) = kept;
+        assert!(safe, "a repeat of message {number} was answered with 200, but its event is not safe");
+    }
+
+    fn forget(&mut self, stretches: &[Stretch]) {
+        self.repeats[Repeat::Forgotten as usize] += self.window.forget(stretches);
     }
 
     fn send(&mut self, attempt: Attempt) {
@@ -229,7 +340,8 @@ impl World {
 
     fn is_spooled_and_open(&self, message: usize) -> bool {
         let found = &self.messages[message];
-        let safe = found.dead_lettered || self.kafka.records[message].first_copy.is_some();
+        let copied = self.kafka.records[message].first_copy.is_some();
+        let safe = found.dead_lettered || found.lost_to_damage || copied;
         found.answer == Some(Answer::Spool) && !safe
     }
 
@@ -338,6 +450,15 @@ impl World {
             Answer::Denied(_) => true,
         };
         assert!(safe, "message {number} was answered with {answer:?}, but is not there");
+        let (joined, kind, outcome) = match answer {
+            Answer::Kafka => (message.joined, Repeat::JoinedSafe, Some(Kept::Kafka(number))),
+            Answer::Spool => (message.joined, Repeat::JoinedSafe, Some(Kept::Spool(sequence, number))),
+            Answer::Denied(_) => (message.joined, Repeat::JoinedRefused, None),
+        };
+        self.repeats[kind as usize] += joined;
+        if let Some(claim) = message.claim {
+            self.window.settle(claim, outcome, self.now);
+        }
     }
 
     /// A random producer, the old ones included, makes some progress.
@@ -443,12 +564,18 @@ impl World {
             self.note(|| format!("append through {through:?}: {result:?}"));
             match result {
                 Ok(()) => self.ladder.appended(through, self.now, &mut self.commands),
-                Err(fault) => self.ladder.append_failed(through, fault, self.now, &mut self.commands),
+                Err(fault) => {
+                    if fault == SpoolFault::Unhealthy {
+                        self.forget(&[Stretch { after: 0, before: None }]);
+                    }
+                    self.ladder.append_failed(through, fault, self.now, &mut self.commands);
+                }
             }
             self.obey();
         } else if self.disk.probes > 0 && !self.disk.hanging {
             self.disk.probes -= 1;
             let result: Result<(), SpoolFault> = self.disk.fault().map_or(Ok(()), Err);
+            self.disk.in_doubt &= result.is_err();
             self.ladder.spool_probed(result, self.now, &mut self.commands);
             self.obey();
         }
@@ -465,6 +592,11 @@ impl World {
         let range = self.disk.synced.range(Sequence(after.0 + 1)..=through.max(Sequence(after.0 + 1)));
         let found: Vec<_> = range.map(|(sequence, message)| (*sequence, *message)).take(most).collect();
         let covered = if found.len() == most { found[most - 1].0 } else { through };
+        for (message, stretch) in self.disk.find_damage(after, covered) {
+            self.note(|| format!("the frame of message {message} is damaged: {stretch:?}"));
+            self.messages[message].lost_to_damage = true;
+            self.forget(&[stretch]);
+        }
         let mut frames = Vec::new();
         for (sequence, message) in found {
             self.held.insert(sequence, message);
@@ -511,7 +643,7 @@ impl World {
 
     fn fault(&mut self) {
         let producers = self.kafka.producers.len();
-        let chosen = self.dice.below(16);
+        let chosen = self.dice.below(17);
         self.note(|| format!("fault {chosen}"));
         match chosen {
             0 => self.kafka.down = !self.kafka.down,
@@ -549,6 +681,7 @@ impl World {
             12 => self.disk.unreadable = !self.disk.unreadable && self.dice.percent(50),
             13 => self.disk.dead_letters_full = !self.disk.dead_letters_full,
             14 => self.ladder.brokers_probed(self.dice.percent(50), self.now, &mut self.commands),
+            15 => self.disk.damage(&mut self.dice),
             _ => self.kafka.down = true,
         }
         self.obey();
@@ -598,6 +731,7 @@ impl World {
         (self.read, self.commit, self.finished, self.convicted_in_a_row) = (None, None, false, 0);
         self.note(|| format!("recovered {found:?}"));
         self.ladder = Ladder::new(settings(), found);
+        self.window = Window::new(REPEATS);
         self.tick(0);
     }
 
@@ -672,6 +806,8 @@ impl World {
             let copy = self.kafka.records[number].first_copy;
             match message.answer {
                 Some(Answer::Kafka | Answer::Spool) if message.dead_lettered => {}
+                // The disk has lost what it had synced.
+                Some(Answer::Spool) if message.lost_to_damage => {}
                 Some(Answer::Kafka | Answer::Spool) => {
                     assert!(copy.is_some(), "message {number} is lost");
                     let before = newest[message.stream].replace(copy);
