@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes are watched by real clocks")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test harness shows what a failed test printed")]
 
+mod brokers_lost;
 mod callback;
 mod config;
 mod deploy;
@@ -30,3 +31,4 @@ mod stuck;
 mod support;
 mod support_app;
 mod tidy;
+mod volumes;

@@ -4,7 +4,7 @@
 //! is back they are all in the topic, in order, whatever died in between. Each test ends with the law.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -13,38 +13,12 @@ use recording_bridge::spool::{Frame, segment};
 use serde_json::Value;
 
 use crate::support::bridge::Bridge;
-use crate::support::kafka::{Cluster, Topic, read_topic, three_brokers, topic_name};
-use crate::support::law::{Findings, law};
+use crate::support::kafka::{Cluster, read_topic, three_brokers};
+use crate::support::law::law;
 use crate::support::load::{Answer, Statuses};
-use crate::support::{long, wait_for};
-
-const SPOOL: &str = "spool: {directory: spool, disk_free_min: 0B, bytes_max: 256MiB, dead_letter_bytes_max: 16MiB}";
-
-fn make_topic(cluster: &Cluster, name: &str) -> String {
-    let name = topic_name(name);
-    cluster.create_topic(&Topic { name: &name, partitions: 12, replication: 3, min_isr: 2, properties: &[] });
-    name
-}
-
-/// Waits until everything in the spool is published and events go straight to Kafka again.
-fn await_direct(bridge: &Bridge, patience: Duration) {
-    wait_for(
-        "the spool to drain",
-        patience,
-        || format!("{}\n{}", bridge.metrics(), bridge.log_tail()),
-        || {
-            let direct = bridge.metric("recording_bridge_delivery_state", &[("state", "direct")]) == 1;
-            (direct && bridge.metric("recording_bridge_spool_frames", &[]) == 0).then_some(())
-        },
-    );
-}
-
-fn conclude(cluster: &Cluster, topic: &str, answers: &[Answer]) -> Findings {
-    let findings = law(answers, &read_topic(cluster, topic));
-    println!("{}{findings}", Statuses(answers));
-    findings.assert_hold();
-    findings
-}
+use crate::support::long;
+use crate::support::spooling::{SPOOL, await_direct, conclude, make_topic};
+use crate::support::volume::Volume;
 
 fn kill_all(cluster: &Cluster) {
     (1..=3).for_each(|number| cluster.kill(number));
@@ -204,49 +178,15 @@ fn a_damaged_byte_in_a_sealed_segment_costs_that_event_alone_and_the_file_is_kep
     assert_eq!(findings.duplicates, 0, "{findings}");
 }
 
-/// A small file system of its own in a file, unmounted at the end.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(folder: &Path) -> Self {
-        let (image, path) = (folder.join("disk.img"), folder.join("disk"));
-        fs::create_dir(&path).unwrap();
-        let run = |command: &str| {
-            let output = Command::new("sh").args(["-c", command]).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{command}: {said}\nA small disk needs root, mke2fs and loop mounts.");
-        };
-        run(&format!("truncate -s 48M {}", image.display()));
-        run(&format!("PATH=$PATH:/sbin:/usr/sbin mkfs.ext4 -q -m 0 {}", image.display()));
-        run(&format!("mount -o loop {} {}", image.display(), path.display()));
-        Self { path }
-    }
-
-    /// Fills it to the last byte.
-    fn fill(&self) {
-        let command = format!("cat /dev/zero > {}", self.path.join("filler").display());
-        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
-        assert!(String::from_utf8_lossy(&output.stderr).contains("No space"), "the disk is not full: {output:?}");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.path).status());
-    }
-}
-
 #[test]
 fn a_full_disk_is_a_503_and_the_spool_drains_while_it_is_still_full() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(folder.path());
+    let disk = Volume::mount(folder.path());
     let cluster = three_brokers();
     let topic = make_topic(&cluster, "full-disk");
     let spool = format!(
         "spool: {{directory: {}, disk_free_min: 0B, bytes_max: 256MiB, dead_letter_bytes_max: 16MiB}}",
-        disk.path.join("spool").display()
+        disk.path().join("spool").display()
     );
     let bridge = Bridge::start(&cluster.brokers(), &topic, &spool);
     await_direct(&bridge, Duration::from_secs(30));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -67,12 +67,18 @@ impl Bridge {
 
     /// The same with these members of the section `kafka`.
     pub(crate) fn start_with(kafka: &str, more: &str) -> Self {
+        Self::start_under(&[], kafka, more)
+    }
+
+    /// The same, run by another command, which must become the bridge (`exec`): signals go to it.
+    pub(crate) fn start_under(wrapper: &[String], kafka: &str, more: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("recording-bridge-tests-").tempdir().unwrap().keep();
         let home = folder.join("bridge");
         fs::create_dir(&home).unwrap();
         let config = write_config(&home, kafka, more);
         let command = [env!("CARGO_BIN_EXE_recording-bridge"), "serve", "--config", config.to_str().unwrap()];
-        let mut process = Supervised::new(&home, &command.map(str::to_owned));
+        let command: Vec<String> = wrapper.iter().cloned().chain(command.map(str::to_owned)).collect();
+        let mut process = Supervised::new(&home, &command);
         process.start();
         let callbacks = await_listener(&process, "callbacks", 0);
         let admin = await_listener(&process, "admin", 0);
@@ -128,6 +134,13 @@ impl Bridge {
     /// Whether the process still runs.
     pub(crate) fn is_alive(&self) -> bool {
         !self.process.has_ended()
+    }
+
+    /// What `/ready` answers, and how long that takes.
+    pub(crate) fn readiness(&self) -> (u16, Duration) {
+        let asked = Instant::now();
+        let (status, _) = Client::new(self.admin).get("/ready").unwrap();
+        (status, asked.elapsed())
     }
 
     /// The page of metrics.

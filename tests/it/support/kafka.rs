@@ -47,7 +47,7 @@ pub(crate) struct Topic<'a> {
     pub(crate) properties: &'a [(&'a str, &'a str)],
 }
 
-/// What the broker of a one-node cluster has beyond the plain listener.
+/// What a broker has beyond the plain listener.
 #[derive(Default)]
 pub(crate) struct Extras {
     pub(crate) listeners: Vec<Listener>,
@@ -62,6 +62,8 @@ pub(crate) struct Extras {
 pub(crate) struct Listener {
     pub(crate) name: &'static str,
     pub(crate) protocol: &'static str,
+    /// The name by which clients are told to find it. It listens on the loopback address in any case.
+    pub(crate) host: &'static str,
     pub(crate) port: u16,
 }
 
@@ -71,9 +73,10 @@ impl Cluster {
         Self::prepare(brokers).started()
     }
 
-    /// One node that has more than others; `extras` is told its folder, which is removed with it.
-    pub(crate) fn start_with(extras: impl FnMut(&Path) -> Extras) -> Self {
-        Self::prepare_with(1, extras).started()
+    /// `brokers` nodes that have more than others; `extras` is told the number of each and its folder, which is removed
+    /// with it.
+    pub(crate) fn start_with(brokers: usize, extras: impl FnMut(usize, &Path) -> Extras) -> Self {
+        Self::prepare_with(brokers, extras).started()
     }
 
     fn started(self) -> Self {
@@ -89,10 +92,10 @@ impl Cluster {
 
     /// The nodes of a cluster, formatted and not started: `restart` starts them.
     pub(crate) fn prepare(brokers: usize) -> Self {
-        Self::prepare_with(brokers, |_| Extras::default())
+        Self::prepare_with(brokers, |_, _| Extras::default())
     }
 
-    fn prepare_with(brokers: usize, mut extras: impl FnMut(&Path) -> Extras) -> Self {
+    fn prepare_with(brokers: usize, mut extras: impl FnMut(usize, &Path) -> Extras) -> Self {
         let jars = jars();
         let folder = tempfile::Builder::new().prefix("recording-bridge-kafka-").tempdir().unwrap().keep();
         let ports = free_ports(2 * brokers);
@@ -106,7 +109,7 @@ impl Cluster {
             let home = folder.join((at + 1).to_string());
             fs::create_dir(&home).unwrap();
             let properties = home.join("server.properties");
-            let extras = extras(&home);
+            let extras = extras(at + 1, &home);
             let text = server_properties(at + 1, (port, controller), &voters, &home, &extras);
             fs::write(&properties, text).unwrap();
             let properties = properties.to_str().unwrap().to_owned();
@@ -210,6 +213,19 @@ impl Cluster {
         (0..partitions).map(count).sum()
     }
 
+    /// Moves every partition of a topic to other brokers, and with it its leader, `rounds` times with a pause between:
+    /// back when the last move is complete.
+    pub(crate) fn move_partitions(&self, topic: &str, rounds: u32, pause: Duration) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka/Move.java");
+        let (rounds, pause) = (rounds.to_string(), pause.as_millis().to_string());
+        let output = java(jars(), &["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", source.to_str().unwrap()])
+            .args(["--brokers", &self.brokers(), "--topic", topic, "--rounds", &rounds, "--pause", &pause])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "Move.java failed: {}", String::from_utf8_lossy(&output.stderr));
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+    }
+
     /// SIGKILL for broker `number` (from 1): back when the process is gone.
     pub(crate) fn kill(&self, number: usize) {
         self.node(number).process().kill();
@@ -229,6 +245,13 @@ impl Cluster {
         for (number, written) in numbers.iter().zip(written) {
             self.node(*number).await_ready(*number, written);
         }
+    }
+
+    /// SIGTERM for broker `number`: it hands its leaderships to others first. Back when the process is gone.
+    pub(crate) fn shut_down(&self, number: usize) {
+        let node = self.node(number);
+        node.process().signal(Signal::TERM);
+        node.process().reap(START_PATIENCE);
     }
 
     /// SIGSTOP for broker `number`: its connections stay open, and nothing answers.
@@ -372,7 +395,7 @@ fn cluster_id() -> String {
 }
 
 /// `count` ports that nothing listens on, none of them given out before by this process.
-pub(super) fn free_ports(count: usize) -> Vec<u16> {
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
     static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ports = Vec::new();
@@ -390,9 +413,10 @@ pub(super) fn free_ports(count: usize) -> Vec<u16> {
 /// `ports`: of the plain listener, and of the controller.
 fn server_properties(node: usize, ports: (u16, u16), voters: &[String], home: &Path, extras: &Extras) -> String {
     let (port, controller) = ports;
-    let (mut listeners, mut protocols) = (String::new(), String::new());
-    for Listener { name, protocol, port } in &extras.listeners {
+    let (mut listeners, mut advertised, mut protocols) = (String::new(), String::new(), String::new());
+    for Listener { name, protocol, host, port } in &extras.listeners {
         write!(listeners, ",{name}://127.0.0.1:{port}").unwrap();
+        write!(advertised, ",{name}://{host}:{port}").unwrap();
         write!(protocols, ",{name}:{protocol}").unwrap();
     }
     let more = &extras.properties;
@@ -406,7 +430,7 @@ fn server_properties(node: usize, ports: (u16, u16), voters: &[String], home: &P
          node.id={node}\n\
          controller.quorum.voters={voters}\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          inter.broker.listener.name=PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\

@@ -12,6 +12,8 @@ pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod secure;
 pub(crate) mod spool;
+pub(crate) mod spooling;
+pub(crate) mod volume;
 
 use std::time::{Duration, Instant};
 

@@ -47,7 +47,7 @@ impl SecureBroker {
     fn start() -> Self {
         let ports: [u16; 3] = free_ports(3).try_into().unwrap();
         let mut folder = PathBuf::new();
-        let cluster = Cluster::start_with(|home| {
+        let cluster = Cluster::start_with(1, |_, home| {
             folder = home.join("certificates");
             fs::create_dir(&folder).unwrap();
             run_java("Certificates.java", &[folder.to_str().unwrap(), STORE_PASSWORD]);
@@ -122,7 +122,7 @@ fn user_of(mechanism: &str) -> &'static str {
 }
 
 fn extras(folder: &Path, ports: [u16; 3]) -> Extras {
-    let listener = |name, protocol, port| Listener { name, protocol, port };
+    let listener = |name, protocol, port| Listener { name, protocol, host: "127.0.0.1", port };
     let [login, elsewhere, mutual] = ports;
     let store = |listener: &str, name: &str| {
         let file = folder.join(name).display().to_string();
