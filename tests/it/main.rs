@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod ladder_simulation;
 mod lifecycle;
+mod name_server;
 mod outage;
 mod real_kafka;
 mod real_kafka_check;
