@@ -23,6 +23,7 @@ mod real_kafka_check;
 mod real_kafka_security;
 mod repeats;
 mod repeats_window;
+mod restarts;
 mod spool_commands;
 mod spool_disk;
 mod spool_drain;

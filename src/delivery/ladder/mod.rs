@@ -30,7 +30,7 @@
 //! | `append_failed`, append hangs | – | refuse the batch; spool not well, probed until it is | likewise, give up |
 //! | `frames_read`, `read_failed`, `committed`, `dead_lettered` | commit only | drain | drain |
 //! | last frame done, nothing queued, direct producer ready | – | → Direct | → Direct, what is held is sent in order |
-//! | `stop` | wait; at the deadline → Spooling, or refuse | drain until the deadline; then wait for appends only | give up, then likewise |
+//! | `stop` | wait; at the deadline → Spooling, or refuse | drain until the deadline; then wait only for appends, and for the last commit | give up, then likewise |
 //!
 //! Leaving Direct: everything unreported is appended in order of number, later messages behind; the old producer is
 //! retired when all it held is answered; then a producer of the drain is started, and later a fresh one for Direct.

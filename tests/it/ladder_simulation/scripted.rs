@@ -144,3 +144,35 @@ fn before_kafka_has_acknowledged_anything_little_is_read_ahead() {
     }
     assert_eq!(watermark, found.last);
 }
+
+/// A ladder that has published the only frame of its spool, is about to stop, and has told the spool to note that.
+fn published_and_stopping(now: Time, deadline: Time) -> Ladder {
+    let one = Recovered { watermark: Sequence(0), last: Sequence(1) };
+    let mut ladder = Ladder::new(Settings::default(), Some(one));
+    let commands = tick(&mut ladder, now);
+    let read = Command::ReadSpool { after: Sequence(0), through: Sequence(1) };
+    assert!(commands.contains(&read), "{commands:?}");
+    let head = FrameHead { sequence: Sequence(1), lane: Lane(0), bytes: 100 };
+    let mut commands = Vec::new();
+    ladder.frames_read((Sequence(0), Sequence(1)), &[head], now, &mut commands);
+    let attempt = ladder.next_send(now).unwrap();
+    ladder.report(attempt, Outcome::Delivered, now, &mut commands);
+    assert!(commands.contains(&Command::Commit(Sequence(1))), "{commands:?}");
+    ladder.stop(deadline, now, &mut commands);
+    assert!(!commands.contains(&Command::Finished), "what was published is not noted yet: {commands:?}");
+    ladder
+}
+
+#[test]
+fn the_end_waits_until_what_was_published_is_noted_unless_the_disk_fails_or_hangs() {
+    let (now, deadline) = (Time::from_secs(1), Time::from_secs(10));
+    for success in [true, false] {
+        let mut commands = Vec::new();
+        published_and_stopping(now, deadline).committed(success, now, &mut commands);
+        assert!(commands.contains(&Command::Finished), "{commands:?}");
+    }
+    let mut ladder = published_and_stopping(now, deadline);
+    assert!(!tick(&mut ladder, deadline).contains(&Command::Finished));
+    let patience = Settings::default().append_patience;
+    assert!(tick(&mut ladder, deadline + patience).contains(&Command::Finished));
+}
