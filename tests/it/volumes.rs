@@ -58,7 +58,7 @@ fn assert_all_refused(answers: &[Answer]) {
 
 #[test]
 fn a_read_only_spool_is_a_503_during_an_outage_and_works_again_without_a_restart() {
-    let rounds = if long() { 10 } else { 2 };
+    let rounds = if long() { 10 } else { 1 };
     let cluster = three_brokers();
     let topic = make_topic(&cluster, "read-only");
     let (bridge, volume, _folder) = start(&cluster, &topic);

@@ -35,14 +35,16 @@ pub(crate) struct Bridge {
 pub(crate) fn write_config(folder: &Path, kafka: &str, more: &str) -> PathBuf {
     fs::write(folder.join("key"), KEY).unwrap();
     let mut config = format!(
-        "http: {{listen: 127.0.0.1:0, path: {PATH}}}\n\
-         admin: {{listen: 127.0.0.1:0}}\n\
+        "admin: {{listen: 127.0.0.1:0}}\n\
          callback: {{keys: [{{name: tests, file: key}}]}}\n\
          kafka: {{{kafka}}}\n"
     );
-    for (section, usual) in
-        [("log:", "{format: json}"), ("shutdown:", "{drain_delay: 0s}"), ("spool:", "{enabled: false}")]
-    {
+    for (section, usual) in [
+        ("http:", format!("{{listen: 127.0.0.1:0, path: {PATH}}}").as_str()),
+        ("log:", "{format: json}"),
+        ("shutdown:", "{drain_delay: 0s}"),
+        ("spool:", "{enabled: false}"),
+    ] {
         if !more.contains(section) {
             writeln!(config, "{section} {usual}").unwrap();
         }

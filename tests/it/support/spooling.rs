@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bridge::Bridge;
+use super::bridge::{Bridge, PATH};
 use super::kafka::{Cluster, Record, Topic, read_topic, topic_name};
 use super::law::{Findings, law};
 use super::load::{Answer, Statuses};
@@ -14,6 +14,12 @@ use super::wait_for;
 /// The section `spool` of a bridge whose spool is small and beside its configuration.
 pub(crate) const SPOOL: &str =
     "spool: {directory: spool, disk_free_min: 0B, bytes_max: 256MiB, dead_letter_bytes_max: 16MiB}";
+/// Sections `http` and `shutdown` with which the end of a process takes 9 s at most, and not 25.
+pub(crate) fn short_grace() -> String {
+    format!(
+        "http: {{listen: 127.0.0.1:0, path: {PATH}, request_deadline: 8s}}\nshutdown: {{drain_delay: 0s, grace: 9s}}"
+    )
+}
 /// Partitions of the topics that [`make_topic`] makes.
 pub(crate) const PARTITIONS: i32 = 12;
 
@@ -48,6 +54,17 @@ pub(crate) fn conclude(cluster: &Cluster, topic: &str, answers: &[Answer]) -> Fi
     let findings = law(answers, &read_topic(cluster, topic));
     println!("{}{findings}", Statuses(answers));
     findings.assert_hold();
+    findings
+}
+
+/// The same, for senders that wait for each 200 before the next callback of a stream: the topic has exactly their order.
+#[track_caller]
+pub(crate) fn conclude_in_order(cluster: &Cluster, topic: &str, answers: &[Answer]) -> Findings {
+    let records = read_topic(cluster, topic);
+    let findings = law(answers, &records);
+    println!("{}{findings}", Statuses(answers));
+    findings.assert_hold();
+    assert_eq!(published_order(&records), sent_order(answers));
     findings
 }
 
