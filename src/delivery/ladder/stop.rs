@@ -35,7 +35,9 @@ impl Ladder {
     /// Leaves when there is nothing more to do.
     pub(super) fn turn_stop(&mut self, now: Time, commands: &mut Vec<Command>) {
         let Some(deadline) = self.flush_deadline else { return };
-        let published = self.phase == Phase::Direct || self.backlog.is_empty() || self.flushed(now);
+        // Without a word from Kafka there is no use in waiting for it: what is in the spool is safe there.
+        let waits = self.phase != Phase::Direct && !self.backlog.is_empty() && self.backlog.is_moving();
+        let published = !waits || self.flushed(now);
         let settled = self.backlog.is_settled() || now >= deadline + self.settings.append_patience;
         if self.waiting.is_empty() && self.closing.is_none() && published && settled {
             self.phase = Phase::Stopped;

@@ -176,3 +176,25 @@ fn the_end_waits_until_what_was_published_is_noted_unless_the_disk_fails_or_hang
     let patience = Settings::default().append_patience;
     assert!(tick(&mut ladder, deadline + patience).contains(&Command::Finished));
 }
+
+#[test]
+fn the_end_waits_for_the_spool_only_while_kafka_takes_its_frames() {
+    let (now, deadline) = (Time::from_secs(1), Time::from_secs(10));
+    let found = Recovered { watermark: Sequence(0), last: Sequence(100_000) };
+    for kafka_takes_frames in [false, true] {
+        let mut ladder = Ladder::new(Settings::default(), Some(found));
+        let mut sent = Vec::new();
+        let mut commands = tick(&mut ladder, now);
+        publish_and_read(&mut ladder, now, &mut commands, &mut sent);
+        if kafka_takes_frames {
+            let last = sent.pop().unwrap();
+            ladder.report(last, Outcome::Delivered, now, &mut commands);
+        }
+        let mut commands = Vec::new();
+        ladder.stop(deadline, now, &mut commands);
+        assert_eq!(commands.contains(&Command::Finished), !kafka_takes_frames, "{commands:?}");
+        let mut ends = tick(&mut ladder, deadline);
+        ends.extend(commands);
+        assert!(ends.contains(&Command::Finished), "{ends:?}");
+    }
+}
