@@ -24,6 +24,7 @@ mod real_kafka_security;
 mod repeats;
 mod repeats_window;
 mod restarts;
+mod soak;
 mod spool_commands;
 mod spool_disk;
 mod spool_drain;

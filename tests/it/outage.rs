@@ -37,6 +37,7 @@ fn every_callback_gets_its_200_while_all_brokers_are_dead_and_nothing_is_lost_or
     await_direct(&bridge, Duration::from_secs(30));
     let mut load = bridge.load(rate * (before + dead + after), f64::from(u32::try_from(rate).unwrap()));
     load.streams = 200;
+    load.repeat_every = 10;
     // When the outage begins, callbacks wait for the ack deadline of 5 s.
     load.connections = rate * 7;
     let answers = thread::scope(|scope| {

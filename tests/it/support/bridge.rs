@@ -30,6 +30,27 @@ pub(crate) struct Bridge {
     admin: SocketAddr,
 }
 
+/// What a process holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resources {
+    pub(crate) resident_kib: u64,
+    pub(crate) threads: u64,
+    pub(crate) descriptors: usize,
+    /// Bytes of all files in the spool's folder.
+    pub(crate) spool_bytes: u64,
+}
+
+/// Bytes of all files below `folder`; a file may go while it is looked at.
+fn bytes_in(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |path: PathBuf| match fs::symlink_metadata(&path) {
+        Ok(found) if found.is_dir() => bytes_in(&path),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(|entry| size(entry.path())).sum()
+}
+
 /// Writes a configuration file and what it names into `folder`. `kafka` are the members of that section, in flow
 /// style; `more` is further configuration: whole top-level sections that are not written here.
 pub(crate) fn write_config(folder: &Path, kafka: &str, more: &str) -> PathBuf {
@@ -130,6 +151,23 @@ impl Bridge {
             streams: 40,
             connections: 16,
             closed_loop_per_stream: false,
+            repeat_every: 0,
+        }
+    }
+
+    /// What the process holds of the system's resources, and its spool of the disk's.
+    pub(crate) fn resources(&self) -> Resources {
+        let folder = PathBuf::from(format!("/proc/{}", self.process.id()));
+        let status = fs::read_to_string(folder.join("status")).unwrap();
+        let number = |name: &str| -> u64 {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        Resources {
+            resident_kib: number("VmRSS"),
+            threads: number("Threads"),
+            descriptors: fs::read_dir(folder.join("fd")).unwrap().count(),
+            spool_bytes: bytes_in(&self.home.join("spool")),
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Load {
     pub(crate) connections: u64,
     /// A stream's next callback is sent only after the answer to the one before.
     pub(crate) closed_loop_per_stream: bool,
+    /// Every so many callbacks one is sent again after its answer, as the provider does; 0: none.
+    pub(crate) repeat_every: u64,
 }
 
 /// A callback that was sent, and what came of it.
@@ -89,6 +91,12 @@ impl Load {
             let (sent_at, sent) = (began.elapsed(), Instant::now());
             let status = client.post(&self.path, &body).ok();
             answers.push(Answer { stream_id, file_id, sent_at, latency: sent.elapsed(), status });
+            if self.repeat_every > 0 && number.is_multiple_of(self.repeat_every) {
+                let (sent_at, sent) = (began.elapsed(), Instant::now());
+                let status = client.post(&self.path, &body).ok();
+                let first = answers.last().expect("it was just put there").clone();
+                answers.push(Answer { sent_at, latency: sent.elapsed(), status, ..first });
+            }
         }
         answers
     }
@@ -312,6 +320,7 @@ fn load(address: SocketAddr) -> Load {
         streams: 10,
         connections: 4,
         closed_loop_per_stream: true,
+        repeat_every: 0,
     }
 }
 
@@ -323,6 +332,14 @@ fn a_load_sends_every_callback_once_at_its_rate() {
     assert_eq!((answers.len(), files.len(), streams.len()), (200, 200, 10));
     assert!(answers.iter().all(|answer| answer.status == Some(200)), "{}", Statuses(&answers));
     assert!(answers.last().unwrap().sent_at >= Duration::from_millis(98), "sent faster than asked for");
+}
+
+#[test]
+fn a_load_with_repeats_sends_some_callbacks_twice() {
+    let load = Load { repeat_every: 10, ..load(serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) };
+    let answers = load.run();
+    let files: HashSet<&str> = answers.iter().map(|answer| answer.file_id.as_str()).collect();
+    assert_eq!((answers.len(), files.len()), (220, 200));
 }
 
 #[test]

@@ -75,6 +75,11 @@ impl Supervised {
         self.child.is_some()
     }
 
+    /// The process id of the child.
+    pub(crate) fn id(&self) -> i32 {
+        self.child.expect("a started child").as_raw_nonzero().get()
+    }
+
     /// Sends `signal` to the child itself.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.child.expect("a started child"), signal).unwrap();
