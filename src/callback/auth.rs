@@ -14,7 +14,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::keyring::{Key, Keyring};
 use super::members::{Malformed, Members};
 use super::normalise::{Normalised, Unusable, integer};
-use super::{Config, Ignored, Kind, Redaction};
+use super::{Config, Ignored, Kind, Redaction, Remains};
 use crate::event::Timestamp;
 
 /// Seconds between the making of a signature and its expiry, by the provider's documentation.
@@ -116,6 +116,12 @@ impl AuthenticCallback<'_> {
             Kind::Recording => super::normalise::recording(&self.members, redaction),
             other => Ok(Normalised::Ignored(Ignored(other))),
         }
+    }
+
+    /// What can be kept of a callback that makes no event.
+    #[must_use]
+    pub fn remains(&self, redaction: &Redaction) -> Remains {
+        Remains::of(&self.members, redaction)
     }
 }
 

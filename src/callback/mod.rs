@@ -11,6 +11,7 @@ mod keyring;
 mod members;
 mod normalise;
 mod redact;
+mod remains;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use keyring::{ActiveKeyring, Key, KeyError, Keyring, Scope, read_key};
 pub use members::Malformed;
 pub use normalise::{Normalised, Unusable, UnusableReason};
 pub use redact::Redaction;
+pub use remains::{PAYLOAD_BYTES_MAX, Remains};
 
 /// How callbacks are authenticated.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ const OTHER_MEMBERS_MAX: usize = 32;
 const OTHER_BYTES_MAX: usize = 1024;
 
 /// Every member of a recording callback that is read by name, or that must not leave.
-const KNOWN: [&str; 24] = [
+pub(super) const KNOWN: [&str; 24] = [
     "t",
     "sign",
     "event_type",

@@ -4,6 +4,8 @@
 //! golden files. The value is a pure function of the facts: a callback that is delivered twice makes the same bytes
 //! twice. What differs between deliveries (the time of receipt) stands in a header.
 
+mod letter;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::event::{EventId, RecordingEvent, Scalar, Timestamp};
+pub use letter::{DeadLetter, KIND as DEAD_LETTER};
 
 /// Name of the value's schema, also its first member.
 pub const SCHEMA: &str = "recording-event.v1";
