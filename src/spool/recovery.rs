@@ -1,8 +1,8 @@
 //! Recovery: from the files in a directory to a ledger, without reading more than it must.
 //!
 //! It reads every segment's header and scans the newest, and beyond it only those whose content no header vouches
-//! for: rewrites, damaged headers and what precedes them. It promises that no file with an unread frame is removed
-//! or changed, and that every sequence that may be on disk lies below the next one given out. Damage is found, noted
+//! for: rewrites, damaged headers and what precedes them. It promises that no file with an unread frame is removed,
+//! that nothing but blank space is taken from one, and that every sequence that may be on disk lies below the next one given out. Damage is found, noted
 //! and lived with; a newer format version is the one thing it refuses.
 
 use std::collections::BTreeMap;
@@ -291,7 +291,10 @@ fn enter<S: Storage>(storage: &S, found: &BTreeMap<u64, Found>, ledger: &mut Led
                 (false, _) => scan.last,
             };
             let frames_max = if scan.unreadable { UNREADABLE_SEQUENCES } else { scan.frames };
-            let bytes = scan.length.max(segment.bytes);
+            // Nothing is appended to it any more: without this, every restart would cost a whole segment.
+            let is_sound = newest && !is_set_aside && segment.header.is_some() && !scan.damaged && scan.rest_bytes == 0;
+            let shortened = is_sound && scan.length > end && shorten(storage, &segment::name(*number), end).is_ok();
+            let bytes = if shortened { end } else { scan.length.max(segment.bytes) };
             Segment { first_sequence, last_bound, frames_max, bytes, end, damaged, is_set_aside, reported_to: 0 }
         };
         ledger.segments.insert(*number, entry);
@@ -304,6 +307,11 @@ fn enter<S: Storage>(storage: &S, found: &BTreeMap<u64, Found>, ledger: &mut Led
         }
     }
     torn_bytes
+}
+
+/// Gives back the blank space behind the frames of a segment.
+fn shorten<S: Storage>(storage: &S, name: &str, end: u64) -> io::Result<()> {
+    storage.open_writable(name)?.shorten(end)
 }
 
 /// Looks through the segments that the watermark says are delivered, before they are removed: what was damaged is

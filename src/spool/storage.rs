@@ -101,6 +101,12 @@ pub trait StoredFile: Send + Sync + 'static {
     /// `StorageFull`, or whatever the filesystem says.
     fn allocate(&self, bytes: u64) -> io::Result<()>;
 
+    /// Gives back what lies beyond `bytes`.
+    ///
+    /// # Errors
+    /// Whatever the filesystem says.
+    fn shorten(&self, bytes: u64) -> io::Result<()>;
+
     /// Makes what was written durable.
     ///
     /// # Errors
@@ -282,6 +288,10 @@ impl StoredFile for File {
             }
             other => Ok(other?),
         }
+    }
+
+    fn shorten(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -102,6 +102,32 @@ fn a_damaged_byte_in_a_sealed_segment_costs_one_frame_and_the_file_is_kept() {
 }
 
 #[test]
+fn a_restart_gives_back_what_its_segment_does_not_need() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config { bytes_max: 2 * SEGMENT_BYTES, ..config() };
+    for sequence in 1..=20 {
+        let mut spool = Spool::open(Directory::at(folder.path()), config.clone()).unwrap();
+        assert_eq!((spool.recovery.frames, spool.recovery.damaged.len()), (sequence - 1, 0));
+        assert!(spool.writer.append_batch(&[frame(sequence, 1, 100)]).unwrap().covers(sequence));
+        let status = spool.monitor.status();
+        let on_disk: u64 = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| matches!(segment::kind(entry.file_name().to_str().unwrap()), Kind::Segment(_)))
+            .map(|entry| entry.metadata().unwrap().len())
+            .sum();
+        assert_eq!(status.bytes, on_disk);
+        assert!(status.bytes < SEGMENT_BYTES + 20 * 1024, "{}", status.bytes);
+    }
+    let mut spool = Spool::open(Directory::at(folder.path()), config).unwrap();
+    let read = spool.drain.read(0, usize::MAX).unwrap();
+    assert_eq!(read.frames.iter().map(|frame| frame.sequence).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    assert!(read.damaged.is_empty() && read.at_end);
+    assert_eq!(spool.drain.commit(20).segments_removed, 20);
+    assert_eq!(spool.monitor.status().bytes, SEGMENT_BYTES);
+}
+
+#[test]
 fn one_thread_appends_while_another_drains() {
     const COUNT: u64 = 20_000;
     let folder = tempfile::tempdir().unwrap();

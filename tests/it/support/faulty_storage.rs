@@ -450,6 +450,17 @@ impl StoredFile for FaultyFile {
         })
     }
 
+    fn shorten(&self, bytes: u64) -> io::Result<()> {
+        self.storage.change("shorten", false, |disk| {
+            let inode = &mut disk.inodes[self.inode];
+            // What is durable stays as long as it was until a crash shows it again, as it may.
+            inode.cached.truncate(usize::try_from(bytes).unwrap());
+            let sectors = inode.cached.len().div_ceil(SECTOR);
+            inode.dirty.retain(|sector| *sector < sectors);
+            Ok(())
+        })
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let (mut disk, trouble) = self.storage.step("sync");
         if disk.dead {
