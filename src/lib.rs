@@ -1,7 +1,8 @@
 //! recording-bridge takes the recording callbacks of Tencent Cloud live streaming and publishes them to Kafka.
 //!
 //! **A 200 means the event is safe: Kafka acknowledged it with acks=all, or it is synced in the spool.** Nothing else is
-//! ever answered with a 200, save an authentic callback of a kind that is not published.
+//! ever answered with a 200, save an authentic callback of a kind that is not published, or one that makes no event and is
+//! synced among the dead letters.
 //!
 //! The path of a callback is a value that can only move forward; each step is a type with one constructor, so that
 //! none can be left out:

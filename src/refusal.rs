@@ -44,10 +44,14 @@ pub enum Refusal {
     ContentEncoded,
     /// The client left before its body was whole. Nobody reads the answer.
     ClientGone,
-    /// An authentic callback lacks a member that an event needs.
+    /// An authentic callback lacks a member that an event needs, and there is no spool to set it aside in.
     MemberMissing,
-    /// An authentic callback has a member of the wrong type or out of range.
+    /// An authentic callback has a member of the wrong type or out of range, and there is no spool to set it aside in.
     MemberInvalid,
+    /// No event can be made of an authentic callback, and there is no room among the dead letters.
+    DeadLettersFull,
+    /// No event can be made of an authentic callback, and dead letters cannot be written.
+    DeadLettersUnhealthy,
     /// As many callbacks are under way as the configuration allows.
     TooManyInFlight,
     /// Kafka did not acknowledge within the deadline.
@@ -70,7 +74,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, for tables and tests.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::NotObject,
@@ -92,6 +96,8 @@ impl Refusal {
         Self::ClientGone,
         Self::MemberMissing,
         Self::MemberInvalid,
+        Self::DeadLettersFull,
+        Self::DeadLettersUnhealthy,
         Self::TooManyInFlight,
         Self::AckDeadline,
         Self::QueueFull,
@@ -123,6 +129,8 @@ impl Refusal {
             Self::ContentEncoded => 415,
             Self::MemberMissing
             | Self::MemberInvalid
+            | Self::DeadLettersFull
+            | Self::DeadLettersUnhealthy
             | Self::TooManyInFlight
             | Self::AckDeadline
             | Self::QueueFull
@@ -160,6 +168,8 @@ impl Refusal {
             Self::ClientGone => "client_gone",
             Self::MemberMissing => "member_missing",
             Self::MemberInvalid => "member_invalid",
+            Self::DeadLettersFull => "dead_letters_full",
+            Self::DeadLettersUnhealthy => "dead_letters_unhealthy",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::AckDeadline => "ack_deadline",
             Self::QueueFull => "queue_full",

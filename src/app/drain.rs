@@ -89,9 +89,10 @@ impl SpoolDrain {
             // Nothing arrives that could be a repeat.
             repeats: delivery::window::Config { entries_max: 0, ..config.repeats },
         };
-        let delivery =
-            Delivery::start(Box::new(producers), Some(spools), Arc::clone(&metrics), Arc::clone(&clock), waits)
-                .map_err(AppError::Producer)?;
+        let (counted, timed) = (Arc::clone(&metrics), Arc::clone(&clock));
+        // Dead letters are counted and left: a bridge on this directory publishes them.
+        let delivery = Delivery::start(Box::new(producers), None, Some(spools), counted, timed, waits)
+            .map_err(AppError::Producer)?;
         Ok(Self { delivery, messages, dead_letters, metrics, clock, foreign })
     }
 

@@ -109,7 +109,10 @@ impl App {
             watchdog: config.kafka.watchdog,
             repeats: config.repeats,
         };
-        let delivery = Delivery::start(Box::new(producers), spools, Arc::clone(&metrics), Arc::clone(&clock), settings)
+        let letter_producers =
+            Box::new(LibrdkafkaProducers::for_dead_letters(&config.kafka).map_err(AppError::Producer)?);
+        let (counted, timed) = (Arc::clone(&metrics), Arc::clone(&clock));
+        let delivery = Delivery::start(Box::new(producers), Some(letter_producers), spools, counted, timed, settings)
             .map_err(AppError::Producer)?;
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;

@@ -34,10 +34,30 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
         Err(error) => return findings.fault(format!("no Kafka client can be made: {error}")),
     };
     look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
+    look_at_letters_topic(&client, config, body_bytes_max, &metadata, findings);
+}
+
+/// Nothing that is wrong here is a fault: dead letters then wait on disk. Whether the bridge may write to the topic
+/// cannot be seen without writing to it.
+fn look_at_letters_topic(
+    client: &AdminClient<DefaultClientContext>,
+    config: &Config,
+    body_bytes_max: usize,
+    metadata: &Metadata,
+    findings: &mut Findings,
+) {
     let name = &config.dead_letter_topic;
-    match topic(&metadata, name) {
+    match topic(metadata, name) {
         Ok(found) => findings.good(format!("topic {name}: {} partition(s)", found.partitions().len())),
-        Err(sentence) => findings.warning(sentence),
+        Err(sentence) => return findings.warning(format!("{sentence}: dead letters will wait on disk")),
+    }
+    let largest = settings_of(client, name).ok().and_then(|settings| number(&settings, "max.message.bytes"));
+    let needed = 4 * body_bytes_max + MESSAGE_OVERHEAD_BYTES;
+    if let Some(largest) = largest.filter(|largest| *largest < needed) {
+        findings.warning(format!(
+            "topic {name} takes messages of {largest} bytes, but a dead letter can have {needed}: \
+             a larger one will stay on disk"
+        ));
     }
 }
 

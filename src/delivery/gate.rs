@@ -16,6 +16,7 @@ use super::ladder::{
     Attempt, Command, FrameHead, Generation, Ladder, Lane, Placement, Purpose, Recovered, SendRefusal, Sequence,
     Settings, State,
 };
+use super::letters::Desk;
 use super::repeats::{Arrival, Meeting};
 use super::window::Window;
 use super::{Config, DeliveryError, Proof};
@@ -39,7 +40,6 @@ pub(super) struct Shared {
     /// One for each thread, so that a wake-up wakes nobody else.
     pub(super) appender: Condvar,
     pub(super) drainer: Condvar,
-    pub(super) letters: Condvar,
     pub(super) starter: Condvar,
     pub(super) finished: Condvar,
     pub(super) producers: Box<dyn Producers>,
@@ -48,6 +48,8 @@ pub(super) struct Shared {
     origin: Instant,
     /// What the last probe of Kafka said.
     pub(super) kafka_ready: AtomicBool,
+    /// Where convicted frames go.
+    pub(super) letters: Option<Arc<Desk>>,
     spool_status: Option<Box<dyn Fn() -> Status + Send + Sync>>,
     config: Config,
 }
@@ -63,7 +65,8 @@ pub(super) struct Gate {
     pub(super) producers: Vec<(Generation, Arc<dyn Producer>)>,
     pub(super) appends: VecDeque<Append>,
     pub(super) drains: VecDeque<DrainJob>,
-    pub(super) dead_letters: VecDeque<(u64, Lane, Frame)>,
+    /// Why Kafka refused frames, of those that it refused.
+    pub(super) refused: HashMap<u64, Failure>,
     pub(super) starts: VecDeque<(Generation, Purpose)>,
     pub(super) is_finished: bool,
 }
@@ -94,6 +97,7 @@ impl Shared {
         producers: Box<dyn Producers>,
         recovered: Option<Recovered>,
         monitor: Option<Monitor<S>>,
+        letters: Option<Arc<Desk>>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
         config: Config,
@@ -108,7 +112,7 @@ impl Shared {
             producers: Vec::new(),
             appends: VecDeque::new(),
             drains: VecDeque::new(),
-            dead_letters: VecDeque::new(),
+            refused: HashMap::new(),
             starts: VecDeque::new(),
             is_finished: false,
         };
@@ -118,7 +122,6 @@ impl Shared {
             gate: Mutex::new(gate),
             appender: Condvar::new(),
             drainer: Condvar::new(),
-            letters: Condvar::new(),
             starter: Condvar::new(),
             finished: Condvar::new(),
             producers,
@@ -126,6 +129,7 @@ impl Shared {
             origin: clock.monotonic(),
             clock,
             kafka_ready: AtomicBool::new(false),
+            letters,
             spool_status: monitor.map(|monitor| Box::new(move || monitor.status()) as Box<_>),
             config,
         })
@@ -134,6 +138,14 @@ impl Shared {
     pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
         // A panic under the gate is a defect that leaves callbacks unanswered, which is counted; the rest goes on.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn wall(&self) -> Timestamp {
+        Timestamp::from(self.clock.wall())
+    }
+
+    pub(super) fn watchdog(&self) -> Duration {
+        self.config.watchdog
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -197,6 +209,7 @@ impl Shared {
             sequence: Sequence(token >> LANE_BITS),
             lane: Lane(u16::try_from(token & 0xffff).unwrap_or_default()),
         };
+        let failure = outcome.err();
         let (grounds, outcome) = match outcome {
             Ok(delivered) => (Grounds::Delivered(delivered), super::ladder::Outcome::Delivered),
             Err(failure) => (Grounds::None, super::ladder::Outcome::Failed(super::link::gravity(failure))),
@@ -211,6 +224,9 @@ impl Shared {
         }
         if outcome == super::ladder::Outcome::Delivered && gate.frames.contains_key(&sequence) {
             self.metrics.spool.drained.inc();
+        }
+        if let Some(failure) = failure {
+            gate.note_refused(sequence, failure);
         }
         gate.ladder.report(attempt, outcome, now, &mut gate.commands);
         self.carry_out(gate, grounds, now);
@@ -265,6 +281,9 @@ impl Shared {
             _ => Err(SendError::Fatal),
         };
         if let Err(error) = result {
+            if let SendError::Refused(failure) = error {
+                gate.note_refused(sequence.0, failure);
+            }
             let refusal = match error {
                 SendError::QueueFull => SendRefusal::QueueFull,
                 SendError::Fatal => SendRefusal::Fatal,
@@ -315,7 +334,7 @@ impl Shared {
         }
         drop(gate);
         self.metrics.outstanding.set(0);
-        for thread in [&self.appender, &self.drainer, &self.letters, &self.starter, &self.finished] {
+        for thread in [&self.appender, &self.drainer, &self.starter, &self.finished] {
             thread.notify_all();
         }
     }
@@ -327,7 +346,7 @@ impl Shared {
     pub(super) fn observe(&self) {
         self.observe_repeats();
         let Some(status) = self.spool_status.as_ref().map(|status| status()) else { return };
-        let now = Timestamp::from(self.clock.wall());
+        let now = self.wall();
         let age = status.oldest_accepted_at.filter(|_| !status.is_empty());
         let age = age.map_or(0, |oldest| (now.seconds() - oldest.seconds()).max(0));
         self.metrics.spool.observe(&crate::metrics::SpoolGauges {
@@ -340,6 +359,15 @@ impl Shared {
             set_aside: status.segments_set_aside,
             healthy: status.health == Health::Ready,
         });
+    }
+}
+
+impl Gate {
+    /// Remembers why a frame was refused, in case that it is convicted for it.
+    fn note_refused(&mut self, sequence: u64, failure: Failure) {
+        if super::link::gravity(failure) == super::ladder::Failure::Convicting && self.frames.contains_key(&sequence) {
+            self.refused.insert(sequence, failure);
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 mod gate;
 mod held;
 pub mod ladder;
+mod letters;
 mod link;
 mod orders;
 mod repeats;
@@ -29,6 +30,8 @@ use crate::metrics::Metrics;
 use crate::spool::{Spool, Storage, Synced};
 use gate::Shared;
 use ladder::Denial;
+use letters::Desk;
+pub use letters::{SetAside, SetAsideError};
 use repeats::Arrival;
 
 /// How long delivery waits.
@@ -47,7 +50,7 @@ pub struct Config {
 pub struct Spools<S: Storage> {
     /// Messages that Kafka has not taken yet.
     pub messages: Spool<S>,
-    /// Messages that Kafka will never take.
+    /// Callbacks that make no event, and messages that Kafka will never take.
     pub dead_letters: Spool<S>,
 }
 
@@ -139,13 +142,16 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Starts the threads, and with them the first producer. Absent brokers are no error: that is an outage. Without
+    /// Starts the threads, and with them the first producer; `letter_producers` are those for the dead-letter topic;
+    /// without them, dead letters are written and not published.
+    /// Absent brokers are no error: that is an outage. Without
     /// `spools` an outage is answered with refusals.
     ///
     /// # Errors
     /// If the settings of the producer are unusable, or a thread cannot be had.
     pub fn start<S: Storage>(
         producers: Box<dyn Producers>,
+        letter_producers: Option<Box<dyn Producers>>,
         spools: Option<Spools<S>>,
         metrics: Arc<Metrics>,
         clock: Arc<dyn Clock>,
@@ -154,11 +160,12 @@ impl Delivery {
         producers.check()?;
         let recovered = spools.as_ref().map(|spools| workers::recovered(&spools.messages));
         let monitor = spools.as_ref().map(|spools| spools.messages.monitor.clone());
-        let shared = Shared::new(producers, recovered, monitor, metrics, clock, config);
+        let desk = spools.as_ref().map(|spools| Desk::of(spools.dead_letters.monitor.clone()));
+        let shared = Shared::new(producers, recovered, monitor, desk, metrics, clock, config);
         // The first producer is made before anything is accepted: a callback must not meet a gate without one.
         shared.tick();
         workers::start_waiting_producers(&shared);
-        workers::start(&shared, spools)?;
+        workers::start(&shared, spools, letter_producers)?;
         Ok(Self { shared })
     }
 
@@ -177,6 +184,18 @@ impl Delivery {
         outcome.await.unwrap_or(Err(DeliveryError::Stopping))
     }
 
+    /// Sets a callback aside of which no event can be made: its letter goes to the spool of dead letters, and from there
+    /// to their topic.
+    ///
+    /// # Errors
+    /// If the letter is not synced in that spool, whatever the reason.
+    pub async fn set_aside(&self, letter: Message, accepted_at: Timestamp) -> Result<SetAside, SetAsideError> {
+        let desk = self.shared.letters.as_ref().ok_or(SetAsideError::Off)?;
+        let outcome = desk.hand_in(letter, accepted_at)?;
+        // Every letter that was handed in is answered by the appender; one that is gone answers nobody.
+        outcome.await.unwrap_or(Err(SetAsideError::Stopping))
+    }
+
     /// Whether a receipt could be had now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -186,12 +205,18 @@ impl Delivery {
     /// Brings the gauges up to date that nothing else does.
     pub fn observe(&self) {
         self.shared.observe();
+        if let Some(desk) = &self.shared.letters {
+            desk.observe(&self.shared.metrics, self.shared.wall());
+        }
     }
 
     /// Takes no more messages, waits for reports until `deadline` has passed or the end `is_urgent`, and gives the rest
     /// to the spool. Returns when every message has its answer. Blocks.
     pub fn stop(&self, deadline: Duration, is_urgent: impl Fn() -> bool) {
         self.shared.stop(deadline, &is_urgent);
+        if let Some(desk) = &self.shared.letters {
+            desk.stop();
+        }
     }
 }
 

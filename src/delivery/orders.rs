@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::gate::{Append, DrainJob, Gate, Grounds, Shared};
 use super::ladder::{Alert, Answer, Cause, Command, Sequence, State};
 use super::{DeliveryError, Proof};
+use crate::kafka::Failure;
 use crate::metrics::{DeliveryState, RebuildReason};
 
 impl Shared {
@@ -47,11 +48,12 @@ impl Shared {
             }
             Command::Release(Sequence(sequence)) => {
                 gate.frames.remove(&sequence);
+                gate.refused.remove(&sequence);
             }
             Command::DeadLetter(Sequence(sequence), lane) => {
-                if let Some(frame) = gate.frames.get(&sequence) {
-                    gate.dead_letters.push_back((sequence, lane, frame.clone()));
-                    self.letters.notify_one();
+                if let Some((frame, letters)) = gate.frames.get(&sequence).zip(self.letters.as_ref()) {
+                    let failure = gate.refused.get(&sequence).copied().unwrap_or(Failure::Other);
+                    letters.hand_in_convicted(sequence, lane, frame.clone(), failure);
                 }
             }
             Command::Alert(alert) => log_alert(alert),

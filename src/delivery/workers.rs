@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::gate::{Append, DrainJob, Gate, Grounds, Shared, lane};
 use super::ladder::{FrameHead, Generation, Purpose, Recovered, Sequence, SpoolFault};
+use super::letters::{self, Drainer};
 use super::window::Stretch;
 use super::{Spools, link::Link};
-use crate::kafka::{Producer, StartError};
+use crate::kafka::{Producer, Producers, StartError};
 use crate::spool::{AppendError, Damaged, Drain, Frame, Spool, Storage, Writer};
 
 /// How often the ladder is told that time has passed. Its deadlines are as exact as this.
@@ -33,7 +34,11 @@ pub(super) fn recovered<S: Storage>(spool: &Spool<S>) -> Recovered {
     Recovered { watermark: Sequence(watermark), last: Sequence(last) }
 }
 
-pub(super) fn start<S: Storage>(shared: &Arc<Shared>, spools: Option<Spools<S>>) -> Result<(), StartError> {
+pub(super) fn start<S: Storage>(
+    shared: &Arc<Shared>,
+    spools: Option<Spools<S>>,
+    letter_producers: Option<Box<dyn Producers>>,
+) -> Result<(), StartError> {
     spawn("delivery-ticker", shared, tick)?;
     spawn("producer-starter", shared, start_producers)?;
     spawn("producer-probe", shared, probe)?;
@@ -41,7 +46,14 @@ pub(super) fn start<S: Storage>(shared: &Arc<Shared>, spools: Option<Spools<S>>)
         let (writer, drain) = (messages.writer, messages.drain);
         spawn("spool-appender", shared, move |shared| append(shared, writer))?;
         spawn("spool-drainer", shared, move |shared| read_and_commit(shared, drain))?;
-        spawn("spool-dead-letters", shared, move |shared| set_aside(shared, dead_letters.writer))?;
+        if let Some(desk) = shared.letters.clone() {
+            let drainer = letter_producers.map(|made| Drainer::new(shared, &desk, made, dead_letters.drain));
+            match drainer {
+                Some(drainer) => spawn("letter-drainer", shared, move |_| letters::drain(drainer))?,
+                None => desk.note_ended(),
+            }
+            spawn("letter-appender", shared, move |shared| letters::append(shared, &desk, dead_letters.writer))?;
+        }
     }
     Ok(())
 }
@@ -225,29 +237,6 @@ fn read<S: Storage>(shared: &Arc<Shared>, drain: &mut Drain<S>, after: u64, thro
         })
         .collect();
     shared.frames_read((after, through), frames, &heads);
-}
-
-/// Convicted frames go to the dead letters' own spool, under its own numbers.
-fn set_aside<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
-    while let Some((sequence, lane, mut frame)) = next(shared, &shared.letters, |gate| gate.dead_letters.pop_front()) {
-        frame.sequence = writer.next_sequence();
-        let result = match writer.append_batch(&[frame]) {
-            Ok(_) => {
-                shared.metrics.spool.dead_lettered.inc();
-                tracing::error!(sequence, "Kafka refuses this message for good; it was set aside");
-                true
-            }
-            Err(error) => {
-                tracing::error!(sequence, %error, "a message that Kafka refuses cannot be set aside; trying again");
-                // The next try has to find out whether the storage has recovered.
-                let _still_unwell = writer.probe().is_err();
-                false
-            }
-        };
-        shared.input(Grounds::None, |ladder, now, commands| {
-            ladder.dead_lettered((Sequence(sequence), lane), result, now, commands);
-        });
-    }
 }
 
 /// Finds out whether Kafka could take a message now: without traffic, nothing else would tell.

@@ -12,7 +12,7 @@ use hyper::{Response, StatusCode};
 
 use crate::callback::Ignored;
 use crate::clock::Clock;
-use crate::delivery::Receipt;
+use crate::delivery::{Receipt, SetAside};
 use crate::metrics::{Metrics, Outcome};
 use crate::refusal::Refusal;
 
@@ -26,12 +26,14 @@ const RETRY_AFTER: &str = "60";
 /// Log lines for refusals in one second, so that a flood of strangers does not become a flood of lines.
 const REFUSAL_LINES_PER_SECOND: u64 = 20;
 
-/// How a callback ended. A 200 can be made from a receipt, or from proof that there is nothing to publish; there is
-/// no third way.
+/// How a callback ended. A 200 can be made from a receipt, from proof that there is nothing to publish, or from proof
+/// that a callback which makes no event was set aside; there is no fourth way.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Accepted(Receipt),
     Ignored(Ignored),
+    /// Why it makes no event, and the proof that it is synced among the dead letters.
+    DeadLettered(#[expect(dead_code, reason = "it is there to be had, not to be looked at")] SetAside, Refusal),
     Refused(Refusal),
 }
 
@@ -42,6 +44,7 @@ impl Verdict {
             Self::Accepted(receipt) if receipt.place().is_some() => Outcome::Accepted,
             Self::Accepted(_) => Outcome::Spooled,
             Self::Ignored(ignored) => Outcome::Ignored(ignored.kind()),
+            Self::DeadLettered(_, reason) => Outcome::DeadLettered(*reason),
             Self::Refused(refusal) => Outcome::Refused(*refusal),
         }
     }
@@ -111,6 +114,10 @@ impl InFlight {
                 tracing::debug!(kind = ignored.kind().label(), "ignored");
                 acknowledged()
             }
+            Verdict::DeadLettered(_, reason) => {
+                self.log_dead_letter(*reason, subject);
+                acknowledged()
+            }
             Verdict::Refused(refusal) => {
                 self.log_refusal(*refusal, subject);
                 refused(*refusal)
@@ -123,6 +130,13 @@ impl InFlight {
         let Subject { event_id, stream_id, member } = subject;
         let (reason, status, peer) = (refusal.label(), refusal.status(), self.peer);
         tracing::warn!(reason, status, %peer, event_id, stream_id, member, suppressed, "refused");
+    }
+
+    fn log_dead_letter(&self, reason: Refusal, subject: &Subject) {
+        let Some(suppressed) = self.limit.admit(self.clock.monotonic()) else { return };
+        let (reason, peer) = (reason.label(), self.peer);
+        let member = subject.member;
+        tracing::warn!(reason, %peer, member, suppressed, "no event can be made of it: set aside");
     }
 
     fn settle(&mut self, outcome: Outcome) {

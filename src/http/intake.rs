@@ -15,12 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
 use super::budget::{Budget, Share};
-use super::{Config, Readiness, admin, head};
-use crate::callback::{
-    self, ActiveKeyring, Inauthentic, Malformed, Normalised, Redaction, Rejection, Unusable, UnusableReason, Window,
-};
+use super::{Config, Readiness, admin, head, letter};
+use crate::callback::{self, ActiveKeyring, Inauthentic, Malformed, Normalised, Redaction, Rejection, Window};
 use crate::clock::Clock;
-use crate::delivery::{Delivery, DeliveryError};
+use crate::delivery::{Delivery, DeliveryError, SetAsideError};
 use crate::event::Timestamp;
 use crate::message::Message;
 use crate::metrics::Metrics;
@@ -59,6 +57,7 @@ pub struct Intake {
 /// What a body comes to, before anything is sent.
 enum Judged {
     Publish(Message, Timestamp, Subject),
+    SetAside(Message, Timestamp, Refusal, Subject),
     Settled(Verdict, Subject),
 }
 
@@ -88,6 +87,9 @@ impl Intake {
             Judged::Settled(verdict, subject) => in_flight.resolve(&verdict, &subject),
             Judged::Publish(message, accepted_at, subject) => {
                 self.publish(message, accepted_at, subject, in_flight).await
+            }
+            Judged::SetAside(letter, received_at, reason, subject) => {
+                self.set_aside((letter, received_at, reason), subject, in_flight).await
             }
         }
     }
@@ -143,22 +145,57 @@ impl Intake {
             }
             Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
             Err(unusable) => {
+                let letter = letter::write(&authentic, unusable, &parts.redaction, received_at);
                 let subject = Subject { member: unusable.member, ..Subject::default() };
-                Judged::Settled(Verdict::Refused(unusable.into()), subject)
+                Judged::SetAside(letter, received_at, unusable.into(), subject)
             }
         }
     }
 
-    /// Delivers in a task of its own, which ends with the callback's outcome whether or not anybody waits for it.
+    /// Delivers in a tracked task.
     async fn publish(&self, message: Message, accepted_at: Timestamp, subject: Subject, in_flight: InFlight) -> Answer {
         let delivery = self.parts.delivery.clone();
+        let delivered = async move {
+            match delivery.deliver(message, accepted_at).await {
+                Ok(receipt) => Verdict::Accepted(receipt),
+                Err(error) => Verdict::Refused(error.into()),
+            }
+        };
+        self.conclude(delivered, subject, in_flight).await
+    }
+
+    /// Sets a callback aside of which no event can be made, in a tracked task like a delivery.
+    async fn set_aside(
+        &self,
+        (letter, received_at, reason): (Message, Timestamp, Refusal),
+        subject: Subject,
+        in_flight: InFlight,
+    ) -> Answer {
+        let delivery = self.parts.delivery.clone();
+        let kept = async move {
+            match delivery.set_aside(letter, received_at).await {
+                Ok(proof) => Verdict::DeadLettered(proof, reason),
+                Err(SetAsideError::Off) => Verdict::Refused(reason),
+                Err(SetAsideError::Full) => Verdict::Refused(Refusal::DeadLettersFull),
+                Err(SetAsideError::Unhealthy) => Verdict::Refused(Refusal::DeadLettersUnhealthy),
+                Err(SetAsideError::Stopping) => Verdict::Refused(Refusal::ShuttingDown),
+            }
+        };
+        self.conclude(kept, subject, in_flight).await
+    }
+
+    /// Waits for the verdict, within the request's deadline, in a task of its own, which ends with the callback's outcome
+    /// whether or not anybody waits for it.
+    async fn conclude(
+        &self,
+        verdict: impl Future<Output = Verdict> + Send + 'static,
+        subject: Subject,
+        in_flight: InFlight,
+    ) -> Answer {
         let deadline = in_flight.started() + self.parts.config.request_deadline;
         let task = self.deliveries.spawn(async move {
-            let verdict = match tokio::time::timeout_at(deadline.into(), delivery.deliver(message, accepted_at)).await {
-                Ok(Ok(receipt)) => Verdict::Accepted(receipt),
-                Ok(Err(error)) => Verdict::Refused(error.into()),
-                Err(_) => Verdict::Refused(Refusal::RequestDeadline),
-            };
+            let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
+            let verdict = verdict.unwrap_or(Verdict::Refused(Refusal::RequestDeadline));
             in_flight.resolve(&verdict, &subject)
         });
         task.await.unwrap_or_else(|error| {
@@ -231,15 +268,6 @@ impl From<Rejection> for Refusal {
             Rejection::Inauthentic(Inauthentic::TooFarAhead) => Self::TooFarAhead,
             Rejection::Inauthentic(Inauthentic::OutOfScope) => Self::OutOfScope,
             Rejection::Inauthentic(Inauthentic::ScopeMemberMissing) => Self::ScopeMemberMissing,
-        }
-    }
-}
-
-impl From<Unusable> for Refusal {
-    fn from(unusable: Unusable) -> Self {
-        match unusable.reason {
-            UnusableReason::Missing => Self::MemberMissing,
-            UnusableReason::Invalid => Self::MemberInvalid,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP edge: two listeners, one for the provider and one for operators.
 //!
 //! [`server`] accepts connections within limits, `head` judges a request's head, [`intake`] takes a callback from
-//! its body to its outcome, `answer` alone turns an outcome into a status, a label and a log line, and [`admin`]
+//! its body to its outcome, [`letter`] words why one makes no event, `answer` alone turns an outcome into a status, a label and a log line, and [`admin`]
 //! answers operators. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
 //!
 //! This module does not know Kafka: it hands a message to `delivery` and gets a receipt or an error.
@@ -11,6 +11,7 @@ mod answer;
 mod budget;
 mod head;
 pub mod intake;
+pub mod letter;
 mod network;
 mod patience;
 pub mod server;

@@ -38,6 +38,14 @@ pub struct LibrdkafkaProducers {
 }
 
 impl LibrdkafkaProducers {
+    /// For the dead-letter topic of `config`.
+    ///
+    /// # Errors
+    /// If the settings are unusable.
+    pub fn for_dead_letters(config: &Config) -> Result<Self, StartError> {
+        Ok(Self { topic: config.dead_letter_topic.clone(), ..Self::new(config)? })
+    }
+
     /// For the topic of `config`.
     ///
     /// # Errors
@@ -114,10 +122,10 @@ impl Producer for LibrdkafkaProducer {
             headers = headers.insert(Header { key: header.name.as_ref(), value: Some(header.value.as_ref()) });
         }
         let opaque = usize::try_from(token).expect("a pointer holds a token on every supported platform");
-        let record = BaseRecord::with_opaque_to(&self.topic, opaque)
-            .key(message.key().as_ref())
-            .payload(message.payload().as_ref())
-            .headers(headers);
+        let record =
+            BaseRecord::with_opaque_to(&self.topic, opaque).payload(message.payload().as_ref()).headers(headers);
+        // Without a key any partition will do; an empty one would mean a partition.
+        let record = if message.key().is_empty() { record } else { record.key(message.key().as_ref()) };
         self.client.send(record).map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead()))
     }
 

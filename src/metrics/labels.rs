@@ -14,6 +14,9 @@ pub enum Outcome {
     Duplicate,
     /// Authentic, of a kind that is not published.
     Ignored(Kind),
+    /// Authentic, and no event can be made of it: synced among the dead letters. The reason is the one for which it
+    /// would have been refused without them.
+    DeadLettered(Refusal),
     /// Not acknowledged.
     Refused(Refusal),
     /// Lost sight of: a defect of the bridge. Always 0.
@@ -28,6 +31,7 @@ impl Outcome {
             Self::Accepted | Self::Spooled => "accepted",
             Self::Duplicate => "duplicate",
             Self::Ignored(_) => "ignored",
+            Self::DeadLettered(_) => "dead_lettered",
             Self::Refused(_) => "refused",
             Self::Unresolved => "unresolved",
         }
@@ -41,7 +45,7 @@ impl Outcome {
             Self::Spooled => "spool",
             Self::Duplicate => "repeat",
             Self::Ignored(kind) => kind.label(),
-            Self::Refused(refusal) => refusal.label(),
+            Self::DeadLettered(refusal) | Self::Refused(refusal) => refusal.label(),
             Self::Unresolved => "dropped",
         }
     }

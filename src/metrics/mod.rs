@@ -5,6 +5,7 @@
 //! start, so that a rate is right from the first event on.
 
 mod labels;
+mod letters;
 mod repeats;
 mod spool;
 
@@ -17,6 +18,7 @@ use prometheus::{
 use crate::callback::Kind;
 use crate::refusal::Refusal;
 pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, DeliveryState, Outcome, RebuildReason};
+pub use letters::{LetterGauges, LetterMetrics, LetterState};
 pub use repeats::RepeatsMetrics;
 pub use spool::{SpoolGauges, SpoolMetrics};
 
@@ -68,6 +70,8 @@ pub struct Metrics {
     pub repeats: RepeatsMetrics,
     /// The spool.
     pub spool: SpoolMetrics,
+    /// The dead letters.
+    pub letters: LetterMetrics,
 }
 
 impl Metrics {
@@ -82,7 +86,7 @@ impl Metrics {
             &SECONDS,
             &["outcome"],
         );
-        let metrics = Self {
+        Self {
             received: declare.counter("callbacks_received_total", "Requests whose head has reached the service, those for the health path excepted."),
             spooled: callbacks.with_label_values(&[Outcome::Spooled.label(), Outcome::Spooled.reason()]),
             accepted: callbacks.with_label_values(&[Outcome::Accepted.label(), Outcome::Accepted.reason()]),
@@ -139,18 +143,24 @@ impl Metrics {
             state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
             repeats: RepeatsMetrics::new(&mut declare),
             spool: SpoolMetrics::new(&mut declare),
+            letters: LetterMetrics::new(&mut declare, failures),
             registry: declare.registry,
-        };
-        metrics.create_known_series(key_names, failures);
-        metrics.describe_build(librdkafka);
-        metrics
+        }
+        .completed(key_names, failures, librdkafka)
+    }
+
+    fn completed(self, key_names: &[&str], failures: &[&str], librdkafka: &str) -> Self {
+        self.create_known_series(key_names, failures);
+        self.describe_build(librdkafka);
+        self
     }
 
     /// Series that exist from the start read 0 instead of being absent.
     fn create_known_series(&self, key_names: &[&str], failures: &[&str]) {
         let refusals = Refusal::ALL.into_iter().map(Outcome::Refused);
         let ignored = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Recording).map(Outcome::Ignored);
-        for outcome in refusals.chain(ignored).chain([Outcome::Duplicate, Outcome::Unresolved]) {
+        let dead_lettered = [Refusal::MemberMissing, Refusal::MemberInvalid].map(Outcome::DeadLettered);
+        for outcome in refusals.chain(ignored).chain(dead_lettered).chain([Outcome::Duplicate, Outcome::Unresolved]) {
             self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]);
         }
         for key in key_names {

@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use md5::{Digest as _, Md5};
 use recording_bridge::callback::Scope;
+use recording_bridge::config::{Config, SpoolConfig};
+use recording_bridge::spool::Directory;
+use recording_bridge::spool::inspect::{self, Content};
 
 use crate::support_app::{
     ACKNOWLEDGED, Bridge, Broker, Client, KEY, PATH, Program, Setup, ask, body, body_signed, config_file,
@@ -250,8 +253,36 @@ fn a_key_is_good_for_its_accounts_and_domains_alone() {
 }
 
 #[test]
-fn every_kind_is_acknowledged_and_every_unusable_callback_stays_with_its_sender() {
+fn every_kind_is_acknowledged_and_every_unusable_callback_stays_with_its_sender_where_there_is_no_spool() {
     try_table(KINDS);
+}
+
+#[test]
+fn every_unusable_callback_is_set_aside_where_there_is_a_spool() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().expect("a folder"));
+    let enable = |config: &mut Config| {
+        config.spool =
+            SpoolConfig { directory: folder.path().join("spool"), disk_free_min: 0, ..SpoolConfig::default() };
+    };
+    let mut bridge = Setup::new(&broker).with(enable).start();
+    let mut expected = BTreeMap::new();
+    for case in cases(KINDS).into_iter().filter(|case| case.status == 503) {
+        let mut client = bridge.client();
+        client.write(case.request("stream").bytes);
+        assert_eq!(client.answer().0, ACKNOWLEDGED, "{}", case.name);
+        *expected.entry(case.counted.replace("refused", "dead_lettered")).or_default() += 1.0;
+    }
+    assert_eq!(bridge.outcomes(), expected);
+    assert_eq!(bridge.metric("dead_letters_appended_total"), expected.values().sum::<f64>());
+    bridge.stop();
+    let mut letters = 0.0;
+    let directory = Directory::at(folder.path().join("spool/dead-letters"));
+    for file in inspect::survey(&directory).expect("a spool").files {
+        let count = |content| letters += f64::from(u8::from(matches!(content, Content::Frame(_))));
+        inspect::read(&directory, &file, count).expect("a segment");
+    }
+    assert_eq!(letters, expected.values().sum::<f64>(), "all are on disk");
+    assert_eq!(broker.published(), 0);
 }
 
 #[test]

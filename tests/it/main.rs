@@ -10,6 +10,7 @@
 mod brokers_lost;
 mod callback;
 mod config;
+mod dead_letters;
 mod deploy;
 mod faults;
 mod hostile;
@@ -18,6 +19,7 @@ mod ladder_simulation;
 mod lifecycle;
 mod name_server;
 mod outage;
+mod real_dead_letters;
 mod real_kafka;
 mod real_kafka_check;
 mod real_kafka_security;

@@ -12,10 +12,10 @@ use std::time::Duration;
 use recording_bridge::spool::{Frame, segment};
 use serde_json::Value;
 
-use crate::support::bridge::Bridge;
+use crate::support::bridge::{Bridge, KEY, PATH};
 use crate::support::kafka::{Cluster, read_topic, three_brokers};
 use crate::support::law::law;
-use crate::support::load::{Answer, Statuses};
+use crate::support::load::{Answer, Client, Statuses, seconds_now, sign};
 use crate::support::long;
 use crate::support::spooling::{SPOOL, await_direct, conclude, make_topic};
 use crate::support::volume::Volume;
@@ -206,6 +206,10 @@ fn a_full_disk_is_a_503_and_the_spool_drains_while_it_is_still_full() {
     assert_eq!(full.last().unwrap().status, Some(503), "{}", Statuses(&full));
     assert!(bridge.metric("recording_bridge_callbacks_total", &[("reason", "spool_full")]) > 0);
     answers.extend(full);
+    // Room for the first dead letters was taken at the start.
+    let t = seconds_now() + 600;
+    let unusable = format!("{{\"event_type\":100,\"t\":{t},\"sign\":\"{}\"}}", sign(KEY, t));
+    assert_eq!(Client::new(bridge.callbacks()).post(PATH, &unusable).unwrap(), 200);
 
     restart_all(&cluster);
     await_direct(&bridge, Duration::from_secs(120));

@@ -137,13 +137,28 @@ fn a_missing_topic_is_a_fault_and_is_created_by_nobody() {
     for _ in 0..2 {
         let ended = check_online(setup.config());
         let fault = format!("FAULT    there is no topic {name}, or it may not be seen");
-        let warning = format!("warning  there is no topic {dead}, or it may not be seen");
+        let warning =
+            format!("warning  there is no topic {dead}, or it may not be seen: dead letters will wait on disk");
         assert_eq!(complaints(&ended), [fault, warning], "{ended:?}");
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "recording-bridge: 1 fault(s)\n"), "{ended:?}");
         let tailed = run("tail", setup.config(), &["--count", "1"]);
         assert_eq!(tailed.code, Some(1), "{tailed:?}");
         assert_eq!(tailed.stderr, format!("recording-bridge: there is no topic {name}\n"));
     }
+}
+
+#[test]
+fn a_dead_letter_topic_of_small_messages_is_warned_of() {
+    let cluster = three_brokers();
+    let (name, dead) = (topic_name("checked"), topic_name("checked-dead"));
+    cluster.create_topic(&Topic { name: &name, ..SOUND });
+    cluster.create_topic(&Topic { name: &dead, properties: &[("max.message.bytes", "100000")], ..SOUND });
+    let kafka = format!("{}, dead_letter_topic: {dead}", plain(&cluster.brokers(), &name));
+    let ended = check_online(Setup::new(&kafka, "").config());
+    let sentence = format!("warning  topic {dead} takes messages of 100000 bytes, but a dead letter can have 270336");
+    let warned = complaints(&ended);
+    assert!(warned.len() == 1 && warned[0].starts_with(&sentence), "{ended:?}");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]

@@ -315,7 +315,8 @@ fn while_a_spool_cannot_write_nobody_vouches_for_what_rests_on_it() {
         repeats: window::Config::default(),
     };
     let metrics = Arc::new(Metrics::new(&[], &[], ""));
-    let delivery = Delivery::start(Box::new(Silent), Some(spools), metrics, Arc::new(SystemClock), settings).unwrap();
+    let delivery =
+        Delivery::start(Box::new(Silent), None, Some(spools), metrics, Arc::new(SystemClock), settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let accepted_at = Timestamp::from_seconds(0, 0).unwrap();
     let deliver = |facts: &str| {
