@@ -24,6 +24,9 @@ const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// Frames and bytes of one group commit: enough to make a sync cheap, few enough to keep it short.
 const BATCH_FRAMES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The least time between the beginnings of two group commits. On a fast disk nearly every callback would get a sync of
+/// its own otherwise, which costs more than all the rest of it; a callback that comes alone does not wait.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 /// Bytes that are read from the spool at once.
 const READ_BYTES_MAX: usize = 4 << 20;
 
@@ -129,45 +132,51 @@ fn start_producer(shared: &Arc<Shared>, generation: Generation, purpose: Purpose
 
 /// Group commit: whatever is queued becomes one write and one sync, and wakes all who wait.
 fn append<S: Storage>(shared: &Arc<Shared>, mut writer: Writer<S>) {
-    loop {
-        let batch = next(shared, &shared.appender, |gate| {
-            let mut batch = Vec::new();
-            let mut bytes = 0;
-            while let Some(Append::Frame(_, _, message)) = gate.appends.front() {
-                bytes += message.size_bytes();
-                if !batch.is_empty() && (batch.len() >= BATCH_FRAMES_MAX || bytes > BATCH_BYTES_MAX) {
-                    break;
-                }
-                if let Some(Append::Frame(sequence, accepted_at, message)) = gate.appends.pop_front() {
-                    batch.push(Frame { sequence, accepted_at, message: message.as_ref().clone() });
-                }
-            }
-            let probe = batch.is_empty() && gate.appends.pop_front().is_some();
-            (probe || !batch.is_empty()).then_some(batch)
-        });
-        let Some(batch) = batch else { return };
+    while let Some(batch) = next(shared, &shared.appender, next_batch) {
         let started = shared.now();
-        let Some(last) = batch.last().map(|frame| Sequence(frame.sequence)) else {
+        if batch.is_empty() {
             let result = writer.probe().map_err(|error| fault(shared, &error));
             shared.input(Grounds::None, |ladder, now, commands| ladder.spool_probed(result, now, commands));
-            continue;
-        };
-        match writer.append_batch(&batch) {
-            Ok(appended) => {
-                let taken = shared.now().saturating_sub(started);
-                shared.metrics.spool.append_duration.observe(taken.as_secs_f64());
-                #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand frames")]
-                shared.metrics.spool.batch_frames.observe(batch.len() as f64);
-                let grounds = Grounds::Appended(appended);
-                shared.input(grounds, |ladder, now, commands| ladder.appended(last, now, commands));
-            }
-            Err(error) => {
-                tracing::error!(%error, frames = batch.len(), "the spool did not take a batch");
-                let fault = fault(shared, &error);
-                shared.input(Grounds::None, |ladder, now, commands| {
-                    ladder.append_failed(last, fault, now, commands);
-                });
-            }
+        } else {
+            append_batch(shared, &mut writer, &batch);
+        }
+        thread::sleep(COMMIT_INTERVAL.saturating_sub(shared.now().saturating_sub(started)));
+    }
+}
+
+/// What is to be appended next; no frames mean that the spool is to be probed.
+fn next_batch(gate: &mut Gate) -> Option<Vec<Frame>> {
+    let mut batch = Vec::new();
+    let mut bytes = 0;
+    while let Some(Append::Frame(_, _, message)) = gate.appends.front() {
+        bytes += message.size_bytes();
+        if !batch.is_empty() && (batch.len() >= BATCH_FRAMES_MAX || bytes > BATCH_BYTES_MAX) {
+            break;
+        }
+        if let Some(Append::Frame(sequence, accepted_at, message)) = gate.appends.pop_front() {
+            batch.push(Frame { sequence, accepted_at, message: message.as_ref().clone() });
+        }
+    }
+    let probe = batch.is_empty() && gate.appends.pop_front().is_some();
+    (probe || !batch.is_empty()).then_some(batch)
+}
+
+fn append_batch<S: Storage>(shared: &Shared, writer: &mut Writer<S>, batch: &[Frame]) {
+    let last = Sequence(batch.last().map_or(0, |frame| frame.sequence));
+    let started = shared.now();
+    match writer.append_batch(batch) {
+        Ok(appended) => {
+            let taken = shared.now().saturating_sub(started);
+            shared.metrics.spool.append_duration.observe(taken.as_secs_f64());
+            #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand frames")]
+            shared.metrics.spool.batch_frames.observe(batch.len() as f64);
+            let grounds = Grounds::Appended(appended);
+            shared.input(grounds, |ladder, now, commands| ladder.appended(last, now, commands));
+        }
+        Err(error) => {
+            tracing::error!(%error, frames = batch.len(), "the spool did not take a batch");
+            let fault = fault(shared, &error);
+            shared.input(Grounds::None, |ladder, now, commands| ladder.append_failed(last, fault, now, commands));
         }
     }
 }
