@@ -4,6 +4,7 @@
 //! per message. Here a full queue is an answer, and the number of a message travels as librdkafka's opaque pointer
 //! value, so that nothing is allocated for it.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
@@ -34,7 +35,8 @@ pub fn librdkafka_version() -> String {
 pub struct LibrdkafkaProducers {
     latency: ClientConfig,
     throughput: ClientConfig,
-    topic: String,
+    topic: Arc<str>,
+    complaints: Arc<Complaints>,
 }
 
 impl LibrdkafkaProducers {
@@ -43,7 +45,7 @@ impl LibrdkafkaProducers {
     /// # Errors
     /// If the settings are unusable.
     pub fn for_dead_letters(config: &Config) -> Result<Self, StartError> {
-        Ok(Self { topic: config.dead_letter_topic.clone(), ..Self::new(config)? })
+        Ok(Self { topic: config.dead_letter_topic.as_str().into(), ..Self::new(config)? })
     }
 
     /// For the topic of `config`.
@@ -54,7 +56,8 @@ impl LibrdkafkaProducers {
         Ok(Self {
             latency: settings::producer(config, Purpose::Latency)?,
             throughput: settings::producer(config, Purpose::Throughput)?,
-            topic: config.topic.clone(),
+            topic: config.topic.as_str().into(),
+            complaints: Arc::default(),
         })
     }
 }
@@ -81,9 +84,10 @@ impl Producers for LibrdkafkaProducers {
         };
         let context = Context {
             generation,
+            topic: Arc::clone(&self.topic),
             observer,
             dead: AtomicBool::new(false),
-            complaints: Mutex::default(),
+            complaints: Arc::clone(&self.complaints),
             client: OnceLock::new(),
         };
         let client = BaseProducer::from_config_and_context(settings, context).map_err(unusable)?;
@@ -100,7 +104,7 @@ impl Producers for LibrdkafkaProducers {
                 }
             })
             .map_err(|error| StartError::new(format!("the producer's thread cannot be started: {error}")))?;
-        Ok(Arc::new(LibrdkafkaProducer { client, closed, topic: self.topic.clone() }))
+        Ok(Arc::new(LibrdkafkaProducer { client, closed, topic: Arc::clone(&self.topic) }))
     }
 }
 
@@ -112,7 +116,7 @@ fn unusable(error: KafkaError) -> StartError {
 struct LibrdkafkaProducer {
     client: Arc<BaseProducer<Context>>,
     closed: Arc<AtomicBool>,
-    topic: String,
+    topic: Arc<str>,
 }
 
 impl Producer for LibrdkafkaProducer {
@@ -138,7 +142,7 @@ impl Producer for LibrdkafkaProducer {
     fn probe(&self, deadline: Duration) -> Result<(), ProbeError> {
         let metadata = self.client.client().fetch_metadata(Some(&self.topic), deadline);
         let metadata = metadata.map_err(|error| ProbeError::Unreachable(error.to_string()))?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+        let topic = metadata.topics().iter().find(|topic| topic.name() == &*self.topic);
         let topic = topic.filter(|topic| topic.error().is_none()).ok_or(ProbeError::TopicMissing)?;
         let leaderless = topic.partitions().iter().filter(|partition| partition.leader() < 0).count();
         match (topic.partitions().len(), leaderless) {
@@ -157,31 +161,58 @@ impl Producer for LibrdkafkaProducer {
 /// Receives what librdkafka has to say.
 struct Context {
     generation: u64,
+    /// Tells the producers of events from those of dead letters in the log.
+    topic: Arc<str>,
     observer: Arc<dyn Observer>,
     dead: AtomicBool,
-    /// What was complained of last, and how often in a row.
-    complaints: Mutex<(String, u32)>,
+    complaints: Arc<Complaints>,
     /// The producer that this context belongs to; weak, since the producer holds the context.
     client: OnceLock<Weak<BaseProducer<Self>>>,
 }
 
-/// Of complaints that are repeated word for word, one in so many is logged: librdkafka repeats some for every
-/// attempt to connect, several times a second for as long as an outage lasts.
-const REPEATED_COMPLAINTS: u32 = 256;
+/// What librdkafka complained of since Kafka last acknowledged a message. All producers of a topic share it, since in an
+/// outage each new one complains of the same again.
+#[derive(Debug, Default)]
+struct Complaints {
+    /// How often, by subject.
+    counts: Mutex<HashMap<String, u64>>,
+    /// Whether there are any: acknowledgements look here first.
+    any: AtomicBool,
+}
 
-impl Context {
-    /// How often `subject` was complained of in a row, if that is worth a line.
-    fn complaint(&self, subject: &str) -> Option<u32> {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, count) = &mut *complaints;
-        if last != subject {
-            subject.clone_into(last);
-            *count = 0;
+/// Most subjects that are told apart. They hold the names of brokers, so their number is not ours.
+const SUBJECTS_MAX: usize = 64;
+
+impl Complaints {
+    /// How often `subject` was complained of, if that is worth a line: the first time, and when it is 8, 64, 512 times and
+    /// so on. librdkafka repeats some for every attempt to connect, dozens a second for as long as an outage lasts.
+    fn note(&self, subject: &str) -> Option<u64> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any.store(true, Ordering::Release);
+        if counts.len() >= SUBJECTS_MAX && !counts.contains_key(subject) {
+            counts.clear();
         }
+        let count = counts.entry(subject.to_owned()).or_default();
         *count = count.wrapping_add(1);
-        (*count % REPEATED_COMPLAINTS == 1).then_some(*count)
+        (count.is_power_of_two() && count.trailing_zeros().is_multiple_of(3)).then_some(*count)
     }
 
+    /// Kafka has acknowledged a message: whatever is complained of from here on is news.
+    fn forget(&self) {
+        if self.any.load(Ordering::Acquire) {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            self.any.store(false, Ordering::Release);
+            counts.clear();
+        }
+    }
+}
+
+/// What differs from time to time stands behind this: "(after 2ms in state CONNECT, 1 identical error(s) suppressed)".
+fn lasting_part(text: &str) -> &str {
+    text.split(" (after ").next().unwrap_or(text)
+}
+
+impl Context {
     fn know(&self, client: &Arc<BaseProducer<Self>>) {
         let _first = self.client.set(Arc::downgrade(client));
     }
@@ -206,12 +237,13 @@ impl ClientContext for Context {
             tracing::debug!(generation, facility, text, "librdkafka");
             return;
         }
-        let Some(repeated) = self.complaint(facility) else { return };
+        let Some(repeated) = self.complaints.note(&format!("{facility} {}", lasting_part(text))) else { return };
+        let topic = &*self.topic;
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(generation, facility, text, repeated, "librdkafka");
+                tracing::error!(topic, generation, facility, text, repeated, "librdkafka");
             }
-            _ => tracing::warn!(generation, facility, text, repeated, "librdkafka"),
+            _ => tracing::warn!(topic, generation, facility, text, repeated, "librdkafka"),
         }
     }
 
@@ -232,8 +264,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(repeated) = self.complaint(&error.to_string()) {
-            tracing::warn!(generation = self.generation, %error, reason, repeated, "librdkafka");
+        if let Some(repeated) = self.complaints.note(&error.to_string()) {
+            let topic = &*self.topic;
+            tracing::warn!(topic, generation = self.generation, %error, reason, repeated, "librdkafka");
         }
         if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::AllBrokersDown) {
             self.observer.unreachable(self.generation);
@@ -249,10 +282,44 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let outcome = match result {
-            Ok(message) => Ok(Delivered::new(message.partition(), message.offset())),
+            Ok(message) => {
+                self.complaints.forget();
+                Ok(Delivered::new(message.partition(), message.offset()))
+            }
             Err((error, _)) => Err(Failure::of(error, self.is_dead())),
         };
         let token = u64::try_from(opaque).expect("a token was put in");
         self.observer.report(Report { generation: self.generation, token, outcome });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_become_rare_whichever_producer_makes_them_until_kafka_acknowledges_a_message() {
+        let complaints = Complaints::default();
+        let mut lines = Vec::new();
+        // They alternate, as in every outage.
+        for _ in 0..1000 {
+            for subject in ["refused", "all down"] {
+                lines.extend(complaints.note(subject).map(|count| (subject, count)));
+            }
+        }
+        let of = |subject| lines.iter().filter(|line| line.0 == subject).map(|line| line.1).collect::<Vec<_>>();
+        assert_eq!((of("refused"), of("all down")), (vec![1, 8, 64, 512], vec![1, 8, 64, 512]));
+        complaints.forget();
+        assert_eq!(complaints.note("refused"), Some(1), "the next outage is news");
+    }
+
+    #[test]
+    fn subjects_are_bounded_and_lack_what_differs_each_time() {
+        let complaints = Complaints::default();
+        for broker in 0..10 * SUBJECTS_MAX {
+            assert_eq!(complaints.note(&broker.to_string()), Some(1));
+        }
+        assert!(complaints.counts.lock().unwrap().len() <= SUBJECTS_MAX);
+        assert_eq!(lasting_part("k:9092: refused (after 0ms in state CONNECT)"), "k:9092: refused");
     }
 }
