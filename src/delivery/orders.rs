@@ -132,7 +132,13 @@ fn log_alert(alert: Alert) {
 fn log_move(state: State, cause: Cause) {
     match state {
         State::Direct => tracing::info!("events go straight to Kafka"),
-        State::Spooling => tracing::warn!(?cause, "events go to the spool: Kafka does not take them"),
+        State::Spooling if cause == Cause::Stopping => {
+            tracing::info!("stopping: what Kafka does not acknowledge in time goes to the spool");
+        }
+        State::Spooling => {
+            let cause = rebuild_reason(cause).map(RebuildReason::label);
+            tracing::warn!(cause, "events go to the spool: Kafka does not take them");
+        }
         State::Draining => tracing::info!("the spool is draining"),
         State::Handover => tracing::debug!("the last frames of the spool are on their way"),
         State::Stopped => tracing::info!("every callback has its answer"),
