@@ -83,7 +83,7 @@ fn list_as_json_names_every_file() {
     let events = json!({
         "directory": folder.path(), "segments": 3, "frames": 14, "oldest": "2023-11-14T22:13:20.000006Z",
         "bytes": 12288, "first_sequence": 6, "last_sequence": 20, "watermark": 5, "damaged": 1, "kept_aside": 0,
-        "missing": [], "state": "not_seen_in_use", "holder": null,
+        "missing_files": [], "state": "not_seen_in_use", "holder": null,
         "files": [
             file("0000000000000001.segment", "segment", 7, 1, 7, 0),
             file("0000000000000002.segment", "segment", 6, 8, 14, 1),
@@ -133,8 +133,8 @@ fn verify_knows_a_torn_tail_from_damage_at_the_end_of_a_sealed_segment() {
     let torn = spool("verify", folder.path(), &[]);
     assert_eq!((torn.code, torn.stderr.as_str()), (Some(0), ""), "{}", torn.stdout);
     let note = format!(
-        "note     {shown}/0000000000000003.segment: at byte {end}, 626 bytes: a torn tail, cut off before it was \
-         acknowledged"
+        "note     {shown}/0000000000000003.segment: at byte {end}, 626 bytes: a torn tail, taken for a write \
+         that was cut off before it was acknowledged"
     );
     assert_eq!(torn.stdout.lines().next(), Some(note.as_str()));
     // Zeros where the third segment says that frames of the second were synced.

@@ -113,7 +113,7 @@ fn as_json(listed: &Listed) -> Value {
         "watermark": tally.watermark,
         "damaged": tally.damage(),
         "kept_aside": tally.set_aside(),
-        "missing": tally.missing,
+        "missing_files": tally.missing,
         "state": if holder.is_some() { "in_use" } else { "not_seen_in_use" },
         "holder": holder.as_ref().map(|holder| json!({ "process": holder.process, "name": holder.name })),
         "files": tally.files.iter().map(file_as_json).collect::<Vec<_>>(),

@@ -40,7 +40,8 @@ enum Command {
     /// Check every checksum of every frame in every file, and say what is damaged, and where.
     ///
     /// Exit code 0: whole. 1: damage was found; each place is a line on stdout. 2: it could not be looked at. A torn
-    /// tail of the newest segment is a write that was cut off before it was acknowledged, and no damage.
+    /// tail of the newest segment counts as a write that was cut off before it was acknowledged, and not as damage:
+    /// damage to its very last frame looks the same.
     Verify(verify::Arguments),
     /// Print frames as JSON lines.
     ///
@@ -61,9 +62,10 @@ enum Command {
 
 /// Where the spool is.
 #[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
 struct Place {
     /// The bridge's configuration file; its spool.directory is looked at.
-    #[arg(long, value_name = "FILE", required_unless_present = "dir", conflicts_with = "dir")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The spool's directory itself, such as a volume that was mounted by hand.
     #[arg(long, value_name = "PATH")]

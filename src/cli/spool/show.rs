@@ -17,7 +17,7 @@ use crate::spool::{Directory, Frame, Sequences};
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// Show the messages that Kafka refused for good instead.
+    /// Show the dead letters instead: unusable callbacks, and messages that Kafka refused for good.
     #[arg(long)]
     dead_letters: bool,
     /// Show so many frames at most, from the oldest on.

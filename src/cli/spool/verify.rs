@@ -105,7 +105,8 @@ fn print_file(out: &mut impl Write, path: &Path, file: &FileTally) -> io::Result
     if let Some(Stretch { position, bytes, .. }) = file.torn {
         writeln!(
             out,
-            "note     {shown}: at byte {position}, {bytes} bytes: a torn tail, cut off before it was acknowledged"
+            "note     {shown}: at byte {position}, {bytes} bytes: a torn tail, taken for a write that was cut off before \
+             it was acknowledged"
         )?;
     }
     Ok(())
