@@ -163,16 +163,17 @@ impl<S: Storage> Drain<S> {
     }
 
     fn settle(&mut self, watermark: u64, persist_anyway: bool) -> Committed {
-        let (watermark, persisted) = {
+        let (watermark, found, persisted) = {
             let mut ledger = self.shared.ledger();
             let last = ledger.segments.values().map(|segment| segment.last_bound).max().unwrap_or(0);
             ledger.watermark = ledger.watermark.max(watermark.min(last));
-            (ledger.watermark, ledger.persisted)
+            (ledger.watermark, ledger.found, ledger.persisted)
         };
         let mut fault = None;
-        if watermark > persisted || persist_anyway {
-            match self.watermark_file.persist(&self.shared.storage, self.shared.spool, watermark) {
-                Ok(()) => self.shared.ledger().persisted = watermark,
+        let mark = watermark.max(found);
+        if mark > persisted || persist_anyway {
+            match self.watermark_file.persist(&self.shared.storage, self.shared.spool, mark) {
+                Ok(()) => self.shared.ledger().persisted = mark,
                 Err(error) => fault = Some(Fault::storage(Operation::Watermark, &error)),
             }
         }

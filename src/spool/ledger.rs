@@ -71,6 +71,9 @@ pub(super) struct Ledger {
     pub(super) leftovers: Vec<Leftover>,
     /// Everything up to here has been delivered.
     pub(super) watermark: u64,
+    /// The watermark that was found at the start, also if it is not believed. It is never taken back: it tells which
+    /// sequences were used, when no segment does any more.
+    pub(super) found: u64,
     /// The watermark that would be found after a crash.
     pub(super) persisted: u64,
     /// Highest sequence that may ever have been written.

@@ -187,7 +187,7 @@ pub(super) fn recover<S: Storage>(storage: &S, fresh: Id, origin: Origin) -> Res
     let created = found.is_empty() && slot.is_none();
     let mark = slot.map_or(0, |slot| slot.watermark);
     let watermark = if origin == Origin::Orphan { 0 } else { mark };
-    let mut ledger = Ledger { watermark, set_aside, ..Ledger::default() };
+    let mut ledger = Ledger { watermark, set_aside, found: mark, ..Ledger::default() };
     let torn_bytes = enter(storage, &found, &mut ledger);
     let last = ledger.segments.values().map(|segment| segment.last_bound.max(segment.first_sequence.saturating_sub(1)));
     ledger.last_sequence = last.max().unwrap_or(0).max(mark).max(ledger.last_sequence);

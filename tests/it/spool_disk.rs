@@ -8,7 +8,7 @@ use recording_bridge::spool::inspect::{self, Content};
 use recording_bridge::spool::segment::{self, Kind};
 use recording_bridge::spool::{Config, Directory, Health, Id, OpenError, SEGMENT_BYTES, Spool};
 
-use crate::support::spool::frame;
+use crate::support::spool::{frame, small, write};
 
 fn config() -> Config {
     Config {
@@ -196,4 +196,29 @@ fn a_large_spool_opens_at_once() {
     assert_eq!(position, count);
     assert!(spool.monitor.status().is_empty());
     eprintln!("{count} frames: appended in {appended:?}, opened in {opened:?}, drained in {:?}", began.elapsed());
+}
+
+#[test]
+fn an_orphan_that_is_opened_and_left_gives_no_sequence_out_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |limits: Config| Spool::open(Directory::at(folder.path()), limits).unwrap();
+    drop(write(folder.path(), 20));
+    let victim = folder.path().join(segment::name(1));
+    let mut bytes = fs::read(&victim).unwrap();
+    bytes[128 + 2 * 557 + 99] ^= 1;
+    fs::write(&victim, bytes).unwrap();
+    let mut spool = open(small(8));
+    assert_eq!(spool.drain.read(0, usize::MAX).unwrap().frames.len(), 19);
+    assert_eq!(spool.drain.commit(20).segments_set_aside, 1);
+    drop(spool);
+    // A drain of the orphan that is stopped before it has done anything; and then its bridge comes back after all.
+    drop(Spool::open_orphan(Directory::at(folder.path()), small(9)).unwrap());
+    let mut spool = open(small(10));
+    let next = spool.writer.next_sequence();
+    assert!(spool.writer.append_batch(&[frame(next, 2, 100)]).unwrap().covers(next));
+    drop(spool);
+    let mut spool = Spool::open_orphan(Directory::at(folder.path()), small(11)).unwrap();
+    let read = spool.drain.read(0, usize::MAX).unwrap();
+    assert!(read.frames.contains(&frame(next, 2, 100)), "the new event {next} is not published");
+    assert!(next > 20, "{next} was given out before");
 }
