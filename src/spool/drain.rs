@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Damaged, Met, meet_next};
 use super::fault::{Fault, Operation};
 use super::frame::Frame;
-use super::ledger::Shared;
+use super::ledger::{Segment, Shared};
 use super::segment;
 use super::storage::Storage;
 use super::watermark::WatermarkFile;
@@ -290,10 +290,18 @@ impl<S: Storage> Drain<S> {
         }
     }
 
-    /// Gives a cursor to the next segment that has none, if it may hold a frame below `bound`.
+    /// Gives a cursor to the next segment that has none, if it may hold a frame below `bound`. What lies below the
+    /// position as a whole is passed by: going back by one frame must not mean to read a whole spool again.
     fn open_next(&mut self, bound: Option<u64>) -> bool {
-        let ledger = self.shared.ledger();
-        let Some((number, segment)) = ledger.segments.range(self.opened + 1..).next() else { return false };
+        let (shared, position) = (Arc::clone(&self.shared), self.position);
+        let ledger = shared.ledger();
+        let is_below = |number: u64, segment: &Segment| {
+            (1..=position).contains(&segment.last_bound) && !segment.damaged && !ledger.is_tail(number)
+        };
+        let mut ahead = ledger.segments.range(self.opened + 1..);
+        let Some((number, segment)) = ahead.find(|(number, segment)| !is_below(**number, segment)) else {
+            return false;
+        };
         if bound.is_some_and(|bound| bound < segment.first_sequence) {
             return false;
         }

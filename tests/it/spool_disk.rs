@@ -8,6 +8,7 @@ use recording_bridge::spool::inspect::{self, Content};
 use recording_bridge::spool::segment::{self, Kind};
 use recording_bridge::spool::{Config, Directory, Health, Id, OpenError, SEGMENT_BYTES, Spool};
 
+use crate::support::faulty_storage::FaultyStorage;
 use crate::support::spool::{frame, small, write};
 
 fn config() -> Config {
@@ -221,4 +222,26 @@ fn an_orphan_that_is_opened_and_left_gives_no_sequence_out_again() {
     let read = spool.drain.read(0, usize::MAX).unwrap();
     assert!(read.frames.contains(&frame(next, 2, 100)), "the new event {next} is not published");
     assert!(next > 20, "{next} was given out before");
+}
+
+#[test]
+fn going_back_a_little_does_not_read_the_whole_spool_again() {
+    let storage = FaultyStorage::new(1);
+    let limits = Config { bytes_max: 1 << 30, segment_bytes: 4096, ..small(7) };
+    let mut spool = Spool::open(storage.clone(), limits).unwrap();
+    let mut append = |sequence: u64| assert!(spool.writer.append_batch(&[frame(sequence, 1, 500)]).is_ok());
+    (1..=1000).for_each(&mut append);
+    assert_eq!(spool.drain.read(0, usize::MAX).unwrap().frames.len(), 1000);
+    // A frame more was handed out than the caller had asked for; it goes back to before that one.
+    append(1001);
+    let before = storage.steps();
+    let read = spool.drain.read(999, usize::MAX).unwrap();
+    assert_eq!(read.frames, [frame(1000, 1, 500), frame(1001, 1, 500)]);
+    let steps = storage.steps() - before;
+    assert!(steps < 10, "{steps} steps on the disk");
+    // Whatever place it goes back to, everything above it is there.
+    for after in (0..1001).step_by(50) {
+        let read = spool.drain.read(after, usize::MAX).unwrap();
+        assert!(read.frames.iter().map(|frame| frame.sequence).eq(after + 1..=1001), "{after}");
+    }
 }
