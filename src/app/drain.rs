@@ -35,6 +35,7 @@ pub struct SpoolDrain {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     foreign: Vec<String>,
+    foreign_dead_letters: Vec<String>,
 }
 
 /// How far it is.
@@ -48,6 +49,8 @@ pub struct Progress {
     pub dead_lettered: u64,
     /// Frames among the dead letters in all.
     pub dead_letters: u64,
+    /// Files of dead letters that are damaged or of another spool: nobody can tell how many letters are in them.
+    pub dead_letter_files: u64,
     /// Stretches that could not be read.
     pub damaged_stretches: u64,
     /// Damaged files that are kept.
@@ -80,6 +83,7 @@ impl SpoolDrain {
         let spools = spools::open_both(&place, orphan.is_some()).map_err(AppError::Spool)?;
         let (messages, dead_letters) = (spools.messages.monitor.clone(), spools.dead_letters.monitor.clone());
         let foreign = spools.messages.recovery.foreign.clone();
+        let foreign_dead_letters = spools.dead_letters.recovery.foreign.clone();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let failures = Failure::ALL.map(Failure::label);
         let metrics = Arc::new(Metrics::new(&[], &failures, &librdkafka_version()));
@@ -93,18 +97,19 @@ impl SpoolDrain {
         // Dead letters are counted and left: a bridge on this directory publishes them.
         let delivery = Delivery::start(Box::new(producers), None, Some(spools), counted, timed, waits)
             .map_err(AppError::Producer)?;
-        Ok(Self { delivery, messages, dead_letters, metrics, clock, foreign })
+        Ok(Self { delivery, messages, dead_letters, metrics, clock, foreign, foreign_dead_letters })
     }
 
     /// How far it is.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        let status = self.messages.status();
+        let (status, letters) = (self.messages.status(), self.dead_letters.status());
         Progress {
             published: self.metrics.spool.drained.get(),
             left: status.frames,
             dead_lettered: self.metrics.spool.dead_lettered.get(),
-            dead_letters: self.dead_letters.status().frames,
+            dead_letters: letters.frames,
+            dead_letter_files: letters.segments_set_aside + self.foreign_dead_letters.len() as u64,
             damaged_stretches: status.damaged_stretches,
             set_aside: status.segments_set_aside,
             foreign: self.foreign.clone(),

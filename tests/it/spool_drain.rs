@@ -172,6 +172,61 @@ fn dead_letters_are_counted_and_left() {
 }
 
 #[test]
+fn dead_letters_are_not_published_as_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), &plain("127.0.0.1:1", "none"), "");
+    let directory = folder.path().join("orphan");
+    drop(write(&directory, 0));
+    drop(write(&directory.join("dead-letters"), 1));
+    let ended = drain_orphan(&config, &directory.join("dead-letters"));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("dead-letters holds dead letters"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_damaged_file_of_dead_letters_counts_as_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), &plain("127.0.0.1:1", "none"), "");
+    let directory = folder.path().join("orphan");
+    drop(write(&directory, 0));
+    let letters = directory.join("dead-letters");
+    drop(write(&letters, 1));
+    assert_eq!(drain_orphan(&config, &directory).code, Some(1));
+    // The only letter: what is left of it is no frame, but a human may still read it.
+    let victim = letters.join(segment::name(1));
+    let mut bytes = fs::read(&victim).unwrap();
+    bytes[128 + 99] ^= 1;
+    fs::write(&victim, bytes).unwrap();
+    // Sealed, so that it is no torn tail.
+    let mut made = Spool::open(Directory::at(&letters), small(8)).unwrap();
+    assert!(made.writer.append_batch(&[frame(2, 1, 500)]).unwrap().covers(2));
+    drop(made);
+    let mut made = Spool::open(Directory::at(&letters), small(9)).unwrap();
+    assert_eq!(made.drain.read(0, usize::MAX).unwrap().frames.len(), 1);
+    assert_eq!(made.drain.commit(2).segments_set_aside, 1);
+    drop(made);
+    let ended = drain_orphan(&config, &directory);
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("1 file(s) of dead letters are left"), "{}", ended.stderr);
+    assert_eq!(files(&letters, ".damaged").len(), 1);
+}
+
+#[test]
+fn a_file_that_is_missing_in_the_middle_counts_as_left() {
+    let name = topic("missing", 1);
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path(), &name);
+    let directory = folder.path().join("orphan");
+    drop(write(&directory, 20));
+    fs::create_dir(directory.join("lost+found")).unwrap();
+    // As a filesystem check does.
+    fs::rename(directory.join(segment::name(2)), directory.join("lost+found/#12")).unwrap();
+    let ended = drain_orphan(&config, &directory);
+    assert_eq!((ended.code, sequences(&name).len()), (Some(1), 13), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("are missing: 0000000000000002.segment"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_drain_without_kafka_gives_up_when_told_to_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path(), &plain("127.0.0.1:1", "none"), "");

@@ -8,13 +8,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::tally::tally_file;
 use super::{look, look_at_dead_letters, refuse_newer, say, written};
-use crate::app::{AppError, Ending, Progress, SpoolDrain};
+use crate::app::{AppError, DEAD_LETTERS, Ending, Progress, SpoolDrain};
 use crate::cli::serve::read_config;
 use crate::cli::{CommandError, logging};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::shutdown::Shutdown;
-use crate::spool::inspect::Survey;
+use crate::spool::inspect::{Survey, survey};
 use crate::spool::segment::Kind;
 use crate::spool::{Directory, Sequences};
 
@@ -48,6 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         say(&format!("{} is empty: there is nothing to publish", path.display()));
         return Ok(());
     };
+    refuse_dead_letters(&path)?;
     refuse_newer(&path, &found)?;
     if let Some((path, found)) = look_at_dead_letters(&path)? {
         refuse_newer(&path, &found)?;
@@ -64,7 +65,18 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         .run(&Shutdown::new(), patience, |progress| display.show(progress))
         .map_err(|error| CommandError::Failed(error.to_string()))?;
     display.end();
-    conclude(&path, ending, &progress, &rescued)
+    conclude(&path, ending, &progress, &rescued, &found.missing)
+}
+
+/// Dead letters are no events, and must not go to the topic of events.
+fn refuse_dead_letters(path: &Path) -> Result<(), CommandError> {
+    let whole = path.canonicalize().map_err(|error| CommandError::failed(&path.display().to_string(), error))?;
+    let spool = whole.parent().filter(|_| whole.ends_with(DEAD_LETTERS));
+    if spool.is_some_and(|spool| survey(&Directory::at(spool)).is_ok_and(|found| found.is_spool)) {
+        let sentence = "holds dead letters, which are no events; `serve` on the spool around it publishes them";
+        return Err(CommandError::Failed(format!("{} {sentence}", path.display())));
+    }
+    Ok(())
 }
 
 /// What can be read in files that were kept aside.
@@ -132,7 +144,13 @@ impl Display {
 }
 
 /// Tells what was done, and fails if anything is left: only an empty directory may be given away.
-fn conclude(path: &Path, ending: Ending, progress: &Progress, rescued: &Rescued) -> Result<(), CommandError> {
+fn conclude(
+    path: &Path,
+    ending: Ending,
+    progress: &Progress,
+    rescued: &Rescued,
+    missing: &[String],
+) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let lines = done(path, progress, rescued);
     written(lines.iter().try_for_each(|line| writeln!(out, "{line}")))?;
@@ -152,7 +170,12 @@ fn conclude(path: &Path, ending: Ending, progress: &Progress, rescued: &Rescued)
     if progress.set_aside > 0 {
         left.push(format!("{} damaged file(s) are left; what can be read in them is published", progress.set_aside));
     }
+    if !missing.is_empty() {
+        // A filesystem check may have put them elsewhere on the volume.
+        left.push(format!("files in the middle of the spool are missing: {}", missing.join(", ")));
+    }
     left.extend(dead_letters_left(progress));
+    left.extend(dead_letter_files_left(progress));
     if left.is_empty() { Ok(()) } else { Err(CommandError::Failed(left.join("; "))) }
 }
 
@@ -175,4 +198,11 @@ fn done(path: &Path, progress: &Progress, rescued: &Rescued) -> Vec<String> {
 fn dead_letters_left(progress: &Progress) -> Option<String> {
     let count = progress.dead_letters;
     (count > 0).then(|| format!("{count} dead letter(s) are left; `spool show --dead-letters` prints them"))
+}
+
+/// Letters in them are not among those that were counted.
+fn dead_letter_files_left(progress: &Progress) -> Option<String> {
+    let count = progress.dead_letter_files;
+    let which = "damaged or of another spool";
+    (count > 0).then(|| format!("{count} file(s) of dead letters are left that are {which}; `spool verify` names them"))
 }
