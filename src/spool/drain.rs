@@ -151,9 +151,19 @@ impl<S: Storage> Drain<S> {
             frames.push(frame);
         }
         if let Some((first, last)) = frames.first().zip(frames.last()) {
-            self.unfinished.push_back((last.sequence, first.accepted_at));
+            self.note_handed_out(first.accepted_at, last.sequence);
         }
         Ok(Read { frames, damaged: std::mem::take(&mut self.damaged), at_end })
+    }
+
+    /// Frames up to `last` were handed out, the first of them accepted at `since`. One entry a second is exact enough for
+    /// the age of the oldest, and bounds the memory while a frame holds the watermark.
+    fn note_handed_out(&mut self, since: Timestamp, last: u64) {
+        match self.unfinished.back_mut() {
+            Some((until, _)) if last <= *until => {}
+            Some((until, accepted_at)) if accepted_at.seconds() == since.seconds() => *until = last,
+            _ => self.unfinished.push_back((last, since)),
+        }
     }
 
     /// Notes that every frame up to `watermark` was delivered: persists that, then removes the segments that are

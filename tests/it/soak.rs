@@ -195,10 +195,11 @@ fn under_load_and_faults_nothing_is_lost_and_nothing_is_kept() {
     }
     at_rest(&bridge);
     let before = before.expect("there are more than three rounds");
-    let after = assert_returned(&bridge, before);
-    println!("before: {before:?}\nafter:  {after:?}");
-    assert_eq!(bridge.terminate(), 0);
+    println!("before: {before:?}\nafter:  {:?}", bridge.resources());
     let findings = law(&answers, &read(&cluster, &topic));
     println!("{}{findings}", Statuses(&answers));
     findings.assert_hold();
+    let after = assert_returned(&bridge, before);
+    println!("in the end: {after:?}");
+    assert_eq!(bridge.terminate(), 0);
 }

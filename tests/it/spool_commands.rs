@@ -269,7 +269,7 @@ fn whatever_the_directory_is_the_answer_is_a_sentence_and_an_exit_code() {
 
     fs::create_dir_all(place("empty/lost+found")).unwrap();
     let empty = "is empty: no spool was begun here";
-    expect(&setup, &place("empty"), [(0, empty), (0, empty), (0, "nothing to show"), (0, "nothing to publish")]);
+    expect(&setup, &place("empty"), [(0, empty), (0, empty), (0, "nothing to show"), (1, "nothing to publish")]);
     assert_eq!(fs::read_dir(place("empty")).unwrap().count(), 1);
 
     fs::create_dir(place("strange")).unwrap();

@@ -52,7 +52,7 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
             "ureq",
         ],
     ),
-    ("main", &[], &[]),
+    ("main", &[], &["tikv_jemallocator"]),
 ];
 
 fn root() -> PathBuf {

@@ -45,7 +45,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let path = orphan.unwrap_or(&config.spool.directory).to_owned();
     // Opening a spool makes its directory; a mistyped path must not become one.
     let Some(found) = look(&path)? else {
-        say(&format!("{} is empty: there is nothing to publish", path.display()));
+        let path = path.display();
+        if orphan.is_some() {
+            // A script that removes the volume next must not take a failed mount for a drained spool.
+            let sentence = format!("{path} is empty, as where a volume is not mounted: there is nothing to publish");
+            return Err(CommandError::Failed(sentence));
+        }
+        say(&format!("{path} is empty: there is nothing to publish"));
         return Ok(());
     };
     refuse_dead_letters(&path)?;

@@ -28,6 +28,10 @@ pub(in super::super) fn append<S: Storage>(shared: &Arc<Shared>, desk: &Arc<Desk
             }
             Err(error) => {
                 shared.metrics.letters.append_failures.inc_by(frames.len() as u64);
+                if matches!(error, AppendError::Unhealthy(_)) {
+                    // A convicted message that rests among the letters is in doubt with them.
+                    shared.doubt_spool();
+                }
                 tracing::error!(%error, letters = frames.len(), "dead letters cannot be written");
             }
         }

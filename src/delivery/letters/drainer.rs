@@ -224,8 +224,9 @@ impl<S: Storage> Drainer<S> {
         Ok(read.frames)
     }
 
-    /// Tries every kept letter once more, each alone.
+    /// Tries every kept letter once more, each alone. Whatever comes of it, the others have their turn first.
     fn try_kept(&mut self) -> Turn {
+        self.kept_tried_at = self.shared.now();
         let kept: Vec<u64> = self.progress.kept().collect();
         for sequence in kept {
             let found = match self.read_after(sequence - 1, 1) {
@@ -244,7 +245,6 @@ impl<S: Storage> Drainer<S> {
             self.progress.release(sequence);
             self.commit();
         }
-        self.kept_tried_at = self.shared.now();
         Turn::Moved
     }
 

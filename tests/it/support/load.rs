@@ -17,6 +17,9 @@ use super::unique;
 
 /// The provider gives up after 20 s; waiting a little longer shows an answer that comes too late.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(25);
+/// The bridge closes connections that are idle for 5 s. A request that crosses such an end has no answer, and that would
+/// say nothing about the bridge.
+const IDLE_MAX: Duration = Duration::from_secs(3);
 const APP_ID: u64 = 1_300_000_000;
 
 /// What to send.
@@ -187,7 +190,8 @@ pub(crate) fn callback(key: &str, expiry: u64, stream_id: &str, file_id: &str) -
 /// One keep-alive connection, opened again when it has ended.
 pub(crate) struct Client {
     address: SocketAddr,
-    connection: Option<TcpStream>,
+    /// The open connection, and when it was used last.
+    connection: Option<(TcpStream, Instant)>,
 }
 
 impl Client {
@@ -212,14 +216,15 @@ impl Client {
     }
 
     fn exchange(&mut self, request: &str) -> io::Result<(u16, String)> {
-        let mut connection = match self.connection.take().filter(is_open) {
-            Some(connection) => connection,
+        let fresh = |(connection, used): &(TcpStream, Instant)| used.elapsed() < IDLE_MAX && is_open(connection);
+        let mut connection = match self.connection.take().filter(fresh) {
+            Some((connection, _)) => connection,
             None => connect(self.address)?,
         };
         connection.write_all(request.as_bytes())?;
         let (status, body, closes) = read_answer(&mut connection)?;
         if !closes {
-            self.connection = Some(connection);
+            self.connection = Some((connection, Instant::now()));
         }
         Ok((status, body))
     }
