@@ -271,3 +271,19 @@ fn every_planted_mistake_is_listed_with_a_test_that_exists() {
     let listed: BTreeSet<String> = text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect();
     assert_eq!(listed, rows);
 }
+
+#[test]
+fn every_source_file_that_a_document_names_exists() {
+    let documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md", "docs/planted-bugs.md"];
+    let mut missing = Vec::new();
+    for document in documents {
+        let text = fs::read_to_string(root().join(document)).unwrap();
+        let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || "/._-".contains(letter)));
+        let named = words.filter(|word| {
+            Path::new(word).extension().is_some_and(|ending| ending == "rs")
+                && (word.starts_with("src/") || word.starts_with("tests/"))
+        });
+        missing.extend(named.filter(|path| !root().join(path).exists()).map(|path| format!("{document}: {path}")));
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+}
