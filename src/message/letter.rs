@@ -7,7 +7,6 @@
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Header, Message, PROVIDER, RECEIVED_AT, display};
 use crate::event::{StreamId, Timestamp};
@@ -95,7 +94,7 @@ fn written(wire: &WireLetter<'_>, key: Bytes, source: Bytes) -> Message {
     let identity = format!("{}\n{}\n{}", wire.reason, wire.detail, wire.payload.get());
     let mut headers = vec![
         Header::new("ce_specversion", &b"1.0"[..]),
-        Header::new("ce_id", format!("{:032x}", xxh3_128(identity.as_bytes()))),
+        Header::new("ce_id", super::hex(super::digest(identity.as_bytes()))),
         Header::new("ce_type", KIND.as_bytes()),
         Header::new("ce_source", source),
     ];

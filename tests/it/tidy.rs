@@ -14,7 +14,7 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
     ("refusal", &[], &[]),
     ("event", &[], &["time", "uuid"]),
     ("callback", &["event"], &["serde", "serde_json", "md5", "hex", "subtle", "zeroize", "bytes"]),
-    ("message", &["event"], &["serde", "serde_json", "bytes", "xxhash_rust"]),
+    ("message", &["event"], &["serde", "serde_json", "bytes", "sha2"]),
     ("spool", &["event", "message"], &["crc32c", "rustix", "tracing", "bytes"]),
     ("kafka", &["message"], &["rdkafka", "tokio", "tracing"]),
     ("metrics", &["callback", "event", "refusal"], &["prometheus", "tracing"]),
