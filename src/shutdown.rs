@@ -1,10 +1,12 @@
-//! The end of the process: signals become one request, a second one means now.
+//! The end of the process: signals become one request, a second one means now. SIGHUP is no end: it asks for another
+//! look at the files.
 //!
 //! What is done in which order between the request and the exit is told in `app`.
 
 use std::io;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +87,27 @@ impl Signals {
             // First: nothing may come between a signal and what it asks for.
             shutdown.request();
             tracing::info!(urgent, "asked to stop");
+        }
+    }
+}
+
+/// SIGHUP.
+#[derive(Debug)]
+pub(crate) struct Hangup(Signal);
+
+impl Hangup {
+    /// Takes the signal over from now on, so that it no longer ends the process. It is heard once `runtime` runs
+    /// [`Hangup::forward_to`]; one that comes before is not forgotten.
+    pub(crate) fn take_over(runtime: &Runtime) -> io::Result<Self> {
+        let _within = runtime.enter();
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    /// Calls `look_again` at every signal, for ever. Signals that come together may be one.
+    pub(crate) async fn forward_to(mut self, look_again: impl Fn()) {
+        while self.0.recv().await.is_some() {
+            tracing::info!("SIGHUP: files are read again");
+            look_again();
         }
     }
 }

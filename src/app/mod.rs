@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod drain;
+mod files;
 mod keys;
 mod spools;
 
@@ -26,8 +27,9 @@ use crate::http::intake::{Intake, Parts};
 use crate::http::{Readiness, admin, server};
 use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version};
 use crate::metrics::Metrics;
-use crate::shutdown::{Shutdown, Signals};
+use crate::shutdown::{Hangup, Shutdown, Signals};
 pub use drain::{Ending, Progress, SpoolDrain};
+use files::Files;
 pub(crate) use spools::DEAD_LETTERS;
 pub use spools::SpoolError;
 
@@ -70,6 +72,8 @@ impl std::error::Error for AppError {}
 #[derive(Debug)]
 pub struct App {
     wired: Wired,
+    runtime: Runtime,
+    hangup: Option<Hangup>,
     callbacks: TcpListener,
     admin: TcpListener,
 }
@@ -97,6 +101,10 @@ impl App {
     /// # Errors
     /// If a listener cannot be opened or the settings of the producer are unusable. Absent brokers are no error.
     pub fn build(mut config: Config, keyring: Keyring) -> Result<Self, AppError> {
+        let runtime = callback_runtime()?;
+        // Before anything that takes long: a signal that nobody has taken over ends the process.
+        let hangup = keys::have_files(&config.callback).then(|| Hangup::take_over(&runtime)).transpose();
+        let hangup = hangup.map_err(|error| AppError::System("signal handler", error))?;
         config.http.connections_max = descriptors::raise_limit(config.http.connections_max);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let key_names: Vec<&str> = config.callback.keys.iter().map(|key| key.name.as_str()).collect();
@@ -124,7 +132,7 @@ impl App {
             delivery,
             metrics,
         };
-        Ok(Self { wired, callbacks, admin })
+        Ok(Self { wired, runtime, hangup, callbacks, admin })
     }
 
     /// Where callbacks are taken.
@@ -160,16 +168,14 @@ impl App {
     /// # Errors
     /// If a thread, a runtime or a signal handler cannot be had.
     pub fn run(self, shutdown: &Shutdown) -> Result<(), AppError> {
-        let Self { wired, callbacks, admin } = self;
+        let Self { wired, runtime, hangup, callbacks, admin } = self;
         let stop_admin = CancellationToken::new();
         let admin = wired.start_admin(admin, stop_admin.clone())?;
-        keys::keep_fresh(wired.config.callback.clone(), &wired.keyring, Arc::clone(&wired.metrics))
-            .map_err(|error| AppError::System("thread for key files", error))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .thread_name("callbacks")
-            .enable_all()
-            .build()
-            .map_err(|error| AppError::System("runtime", error))?;
+        if let Some(hangup) = hangup {
+            let files = wired.files().keep_fresh().map_err(|error| AppError::System("thread for files", error))?;
+            // Heard until the very end, so this task is never waited for. The thread ends with it.
+            runtime.spawn(hangup.forward_to(move || files.ask()));
+        }
         let deliveries = TaskTracker::new();
         let grace_ends = runtime.block_on(wired.serve(callbacks, shutdown, &deliveries))?;
         wired.stop(runtime, &deliveries, grace_ends, shutdown);
@@ -183,6 +189,14 @@ impl App {
 }
 
 impl Wired {
+    /// Everything on disk that may change while the bridge runs.
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        let (keyring, metrics) = (Arc::clone(&self.keyring), Arc::clone(&self.metrics));
+        files.add(keys::look(self.config.callback.clone(), keyring, metrics));
+        files
+    }
+
     /// The admin listener, on a thread of its own.
     fn start_admin(&self, listener: TcpListener, stop: CancellationToken) -> Result<thread::JoinHandle<()>, AppError> {
         let system = |error| AppError::System("admin thread", error);
@@ -280,6 +294,12 @@ impl Wired {
         }
         runtime.shutdown_timeout(LAST_WORDS);
     }
+}
+
+/// Where callbacks are worked on.
+fn callback_runtime() -> Result<Runtime, AppError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("callbacks").enable_all().build();
+    runtime.map_err(|error| AppError::System("runtime", error))
 }
 
 fn listen(name: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {

@@ -15,6 +15,7 @@ mod deploy;
 mod faults;
 mod hostile;
 mod http;
+mod keys;
 mod ladder_simulation;
 mod lifecycle;
 mod name_server;
