@@ -262,7 +262,7 @@ fn conservation(text: &str) -> Result<u64, String> {
 }
 
 /// The sum of all samples of `metric` that carry `labels`; 0 if there is none.
-fn sum(text: &str, metric: &str, labels: &[(&str, &str)]) -> u64 {
+pub(crate) fn sum(text: &str, metric: &str, labels: &[(&str, &str)]) -> u64 {
     let samples = text.lines().filter_map(|line| line.rsplit_once(' ')).filter(|(sample, _)| {
         let (name, found) = sample.split_once('{').unwrap_or((sample, ""));
         // No label of ours holds a quote or a comma.
