@@ -1,11 +1,9 @@
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
-import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
-import java.util.Set;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewPartitionReassignment;
@@ -44,26 +42,36 @@ public final class Move {
 
     private static void move(Admin admin, String topic, List<Integer> brokers) throws Exception {
         Map<TopicPartition, Optional<NewPartitionReassignment>> moves = new HashMap<>();
-        for (TopicPartitionInfo partition : partitions(admin, topic)) {
+        Map<TopicPartition, Integer> wanted = new HashMap<>();
+        for (TopicPartitionInfo info : partitions(admin, topic)) {
+            TopicPartition partition = new TopicPartition(topic, info.partition());
+            // Behind the present leader, which need not be the first replica after brokers have died.
+            int first = info.leader() == null ? 0 : brokers.indexOf(info.leader().id()) + 1;
             List<Integer> replicas = new ArrayList<>();
-            for (Node replica : partition.replicas()) {
-                replicas.add(brokers.get((brokers.indexOf(replica.id()) + 1) % brokers.size()));
+            for (int at = 0; at < info.replicas().size(); at++) {
+                replicas.add(brokers.get((first + at) % brokers.size()));
             }
-            moves.put(
-                    new TopicPartition(topic, partition.partition()),
-                    Optional.of(new NewPartitionReassignment(replicas)));
+            wanted.put(partition, replicas.get(0));
+            moves.put(partition, Optional.of(new NewPartitionReassignment(replicas)));
         }
         admin.alterPartitionReassignments(moves).all().get();
         long deadline = System.nanoTime() + 60_000_000_000L;
         while (!admin.listPartitionReassignments(moves.keySet()).reassignments().get().isEmpty()) {
-            if (System.nanoTime() > deadline) {
-                throw new IllegalStateException("the partitions do not move");
-            }
-            Thread.sleep(50);
+            pauseBefore(deadline, "the partitions do not move");
         }
-        Set<TopicPartition> elected = new HashSet<>(moves.keySet());
-        // A partition whose first replica leads already is an error of its own, which is none.
-        admin.electLeaders(ElectionType.PREFERRED, elected).partitions().get();
+        // The first replica may have to come into sync before it can be elected.
+        while (!leaders(admin, topic).equals(wanted)) {
+            // A partition whose first replica leads already is an error of its own, which is none.
+            admin.electLeaders(ElectionType.PREFERRED, wanted.keySet()).partitions().get();
+            pauseBefore(deadline, "the leaders do not move");
+        }
+    }
+
+    private static void pauseBefore(long deadline, String otherwise) throws InterruptedException {
+        if (System.nanoTime() > deadline) {
+            throw new IllegalStateException(otherwise);
+        }
+        Thread.sleep(50);
     }
 
     private static Map<TopicPartition, Integer> leaders(Admin admin, String topic) throws Exception {
