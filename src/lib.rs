@@ -22,9 +22,13 @@
 //! - [`http`]: the listeners.
 //! - [`config`], [`shutdown`], [`app`]: how it is set up, wired, started and stopped.
 //! - [`cli`]: the commands.
+//!
+//! Without the feature `librdkafka` there is no adapter to Kafka, and neither `app` nor `cli`; the rest is the same.
 
+#[cfg(feature = "librdkafka")]
 pub mod app;
 pub mod callback;
+#[cfg(feature = "librdkafka")]
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -35,5 +39,6 @@ pub mod kafka;
 pub mod message;
 pub mod metrics;
 pub mod refusal;
+#[cfg_attr(not(feature = "librdkafka"), allow(dead_code, reason = "only `app` hears signals"))]
 pub mod shutdown;
 pub mod spool;

@@ -1,13 +1,17 @@
 //! Kafka: a producer that is given messages and gives back delivery reports.
 //!
 //! This module owns every librdkafka option ([`settings`]), the classification of every librdkafka error
-//! ([`report`]) and the adapter itself ([`client`]). It promises that a [`Delivered`] exists only where Kafka has
+//! (`classification`) and the adapter itself ([`client`]). It promises that a [`Delivered`] exists only where Kafka has
 //! acknowledged a message with acks=all, and that no call here waits for the network, save those that say so. It
 //! does not decide what a failure means for a callback, and it does not retry: that is `delivery`.
 
+#[cfg(feature = "librdkafka")]
+mod classification;
+#[cfg(feature = "librdkafka")]
 pub mod client;
 mod properties;
 pub mod report;
+#[cfg(feature = "librdkafka")]
 pub mod settings;
 
 use std::collections::BTreeMap;
@@ -15,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "librdkafka")]
 pub use client::{LibrdkafkaProducers, librdkafka_version};
 pub use report::{Delivered, Failure, Report, SendError, Statistics};
 

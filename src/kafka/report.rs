@@ -1,9 +1,6 @@
-//! Delivery reports, and what each error of librdkafka means.
+//! Delivery reports: what became of a message, in the words that the delivery decides by.
 
-use rdkafka::error::KafkaError;
-use rdkafka::types::RDKafkaErrorCode as Code;
-
-/// Proof that Kafka acknowledged a message with acks=all. Only this module's adapter makes one.
+/// Proof that Kafka acknowledged a message with acks=all. In this crate only the adapter makes one.
 // Tens of thousands of them are remembered: without padding, an entry of the window of repeats fits a cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, packed(4))]
@@ -13,7 +10,9 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    pub(super) fn new(partition: i32, offset: i64) -> Self {
+    /// For producers, when Kafka has said so: a message stands there.
+    #[must_use]
+    pub fn new(partition: i32, offset: i64) -> Self {
         Self { partition, offset }
     }
 
@@ -109,34 +108,6 @@ impl Failure {
             Self::Other => "other",
         }
     }
-
-    /// Classifies an error of a delivery report. `fatal` says whether the producer is dead: its reports carry the
-    /// underlying code, not the fatal one. A code that says by itself what is wrong is kept, since a refused message
-    /// leaves a gap and so kills its producer, and the operator must learn of the refusal.
-    pub(super) fn of(error: &KafkaError, fatal: bool) -> Self {
-        let Some(code) = error.rdkafka_error_code() else { return Self::Other };
-        match code {
-            // First, since these say whether a copy may exist.
-            Code::PurgeQueue => Self::PurgedQueued,
-            Code::PurgeInflight => Self::PurgedInFlight,
-            Code::Fatal | Code::GaplessGuarantee | Code::Fenced => Self::Fatal,
-            Code::MessageSizeTooLarge => Self::MessageTooLarge,
-            Code::InvalidRecord => Self::InvalidRecord,
-            Code::UnsupportedForMessageFormat => Self::UnsupportedForFormat,
-            Code::InvalidTimestamp => Self::InvalidTimestamp,
-            Code::MessageTimedOut | Code::RequestTimedOut | Code::OperationTimedOut => Self::TimedOut,
-            Code::NotEnoughReplicas | Code::NotEnoughReplicasAfterAppend => Self::NotEnoughReplicas,
-            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => Self::UnknownTopic,
-            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::SaslAuthenticationFailed => {
-                Self::NotAuthorised
-            }
-            Code::AllBrokersDown | Code::BrokerTransportFailure | Code::BrokerNotAvailable | Code::Resolve => {
-                Self::Unreachable
-            }
-            _ if fatal => Self::Fatal,
-            _ => Self::Other,
-        }
-    }
 }
 
 /// Why a producer did not take a message.
@@ -148,18 +119,6 @@ pub enum SendError {
     Fatal,
     /// It refuses this message.
     Refused(Failure),
-}
-
-impl SendError {
-    pub(super) fn of(error: &KafkaError, fatal: bool) -> Self {
-        match error.rdkafka_error_code() {
-            Some(Code::QueueFull) => Self::QueueFull,
-            _ => match Failure::of(error, fatal) {
-                Failure::Fatal => Self::Fatal,
-                failure => Self::Refused(failure),
-            },
-        }
-    }
 }
 
 /// The producer's state as it reports it itself.
@@ -175,24 +134,4 @@ pub struct Statistics {
     pub brokers_connecting: usize,
     /// Brokers it has no connection to.
     pub brokers_down: usize,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_of_a_dead_producer_is_fatal_unless_its_code_says_more() {
-        let failed = |code| KafkaError::MessageProduction(code);
-        assert_eq!(Failure::of(&failed(Code::OutOfOrderSequenceNumber), true), Failure::Fatal);
-        assert_eq!(Failure::of(&failed(Code::PurgeQueue), true), Failure::PurgedQueued);
-        assert_eq!(Failure::of(&failed(Code::TopicAuthorizationFailed), true), Failure::NotAuthorised);
-        assert_eq!(Failure::of(&failed(Code::OutOfOrderSequenceNumber), false), Failure::Other);
-        assert_eq!(SendError::of(&failed(Code::QueueFull), true), SendError::QueueFull);
-        assert_eq!(SendError::of(&failed(Code::Fatal), false), SendError::Fatal);
-        assert_eq!(
-            SendError::of(&failed(Code::MessageSizeTooLarge), false),
-            SendError::Refused(Failure::MessageTooLarge)
-        );
-    }
 }

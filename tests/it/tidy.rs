@@ -176,6 +176,14 @@ fn the_table_of_imports_has_no_cycle() {
     }
 }
 
+/// A `Delivered` stands for an acknowledgement of Kafka: only who hears from Kafka may make one.
+#[test]
+fn only_the_adapter_says_that_kafka_has_a_message() {
+    let making =
+        files(&root().join("src"), "rs").into_iter().filter(|path| production(path).contains("Delivered::new("));
+    assert_eq!(making.map(|path| module(&path)).collect::<Vec<_>>(), ["kafka"]);
+}
+
 #[test]
 fn files_stay_short() {
     for path in files(&root().join("src"), "rs") {
