@@ -23,7 +23,9 @@ use crate::callback::{ActiveKeyring, Keyring, Redaction, Window};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
+use crate::event::Timestamp;
 use crate::http::intake::{Intake, Parts};
+use crate::http::tls::{Tls, TlsError};
 use crate::http::{Readiness, admin, server};
 use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version};
 use crate::metrics::Metrics;
@@ -45,6 +47,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub enum AppError {
     /// A listener cannot be opened.
     Listen(&'static str, SocketAddr, io::Error),
+    /// The certificate of the callback listener or its key cannot be used.
+    Tls(TlsError),
     /// The producer's settings are unusable.
     Producer(StartError),
     /// The spool cannot be used.
@@ -59,6 +63,7 @@ impl std::fmt::Display for AppError {
             Self::Listen(listener, address, error) => {
                 write!(formatter, "cannot listen on {address} for {listener}: {error}")
             }
+            Self::Tls(error) => write!(formatter, "http.tls: {error}"),
             Self::Producer(error) => error.fmt(formatter),
             Self::Spool(error) => error.fmt(formatter),
             Self::System(what, error) => write!(formatter, "no {what}: {error}"),
@@ -86,6 +91,7 @@ struct Wired {
     keyring: Arc<ActiveKeyring>,
     delivery: Delivery,
     readiness: Readiness,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
 }
 
@@ -99,17 +105,20 @@ impl App {
     /// Wires the parts, starts the producer and opens both listeners.
     ///
     /// # Errors
-    /// If a listener cannot be opened or the settings of the producer are unusable. Absent brokers are no error.
+    /// If a listener cannot be opened, or the certificate or the settings of the producer are unusable. Absent brokers are no error.
     pub fn build(mut config: Config, keyring: Keyring) -> Result<Self, AppError> {
         let runtime = callback_runtime()?;
         // Before anything that takes long: a signal that nobody has taken over ends the process.
-        let hangup = keys::have_files(&config.callback).then(|| Hangup::take_over(&runtime)).transpose();
+        let has_files = keys::have_files(&config.callback) || config.http.tls.is_some();
+        let hangup = has_files.then(|| Hangup::take_over(&runtime)).transpose();
         let hangup = hangup.map_err(|error| AppError::System("signal handler", error))?;
         config.http.connections_max = descriptors::raise_limit(config.http.connections_max);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let key_names: Vec<&str> = config.callback.keys.iter().map(|key| key.name.as_str()).collect();
         let failures = Failure::ALL.map(Failure::label);
         let metrics = Arc::new(Metrics::new(&key_names, &failures, &librdkafka_version()));
+        let tls = |files| Tls::new(files, Arc::clone(&metrics), Timestamp::from(clock.wall())).map(Arc::new);
+        let tls = config.http.tls.clone().map(tls).transpose().map_err(AppError::Tls)?;
         let spools = spools::open(&config.spool).map_err(AppError::Spool)?;
         let producers = LibrdkafkaProducers::new(&config.kafka).map_err(AppError::Producer)?;
         let settings = delivery::Config {
@@ -130,6 +139,7 @@ impl App {
             config,
             clock,
             delivery,
+            tls,
             metrics,
         };
         Ok(Self { wired, runtime, hangup, callbacks, admin })
@@ -192,8 +202,14 @@ impl Wired {
     /// Everything on disk that may change while the bridge runs.
     fn files(&self) -> Files {
         let mut files = Files::default();
-        let (keyring, metrics) = (Arc::clone(&self.keyring), Arc::clone(&self.metrics));
-        files.add(keys::look(self.config.callback.clone(), keyring, metrics));
+        if keys::have_files(&self.config.callback) {
+            let (keyring, metrics) = (Arc::clone(&self.keyring), Arc::clone(&self.metrics));
+            files.add(keys::look(self.config.callback.clone(), keyring, metrics));
+        }
+        if let Some(tls) = self.tls.clone() {
+            let clock = Arc::clone(&self.clock);
+            files.add(move || tls.look_again(Timestamp::from(clock.wall())));
+        }
         files
     }
 
@@ -249,6 +265,7 @@ impl Wired {
             listener,
             intake,
             &self.config.http,
+            self.tls.clone(),
             Arc::clone(&self.metrics),
             stop_accepting.clone(),
         ));

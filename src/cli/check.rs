@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use super::serve::read_config;
 use super::{CommandError, online};
 use crate::callback::read_key;
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
+use crate::event::Timestamp;
+use crate::http::tls::{self, Pair, Standing};
 use crate::kafka::{LibrdkafkaProducers, Producers as _};
 
 #[derive(Debug, clap::Args)]
@@ -50,6 +53,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         findings.warning(warning);
     }
     look_at_keys(&config, &mut findings);
+    if let Some(files) = &config.http.tls {
+        look_at_certificate(files, &mut findings);
+    }
     let producer = LibrdkafkaProducers::new(&config.kafka).and_then(|producers| producers.check());
     match &producer {
         Ok(()) => findings.good("the settings of the producer are usable"),
@@ -91,5 +97,27 @@ fn look_at_keys(config: &Config, findings: &mut Findings) {
             }
             Err(error) => findings.fault(format!("key {} ({file}): {error}", named.name)),
         }
+    }
+}
+
+/// What the senders will see. One that is not valid now is a fault here, although the bridge starts with it: the
+/// provider may not look, but whoever asks wants to know before it does.
+fn look_at_certificate(files: &tls::Config, findings: &mut Findings) {
+    let file = files.certificate_file.display();
+    let pair = match Pair::read(files) {
+        Ok(pair) => pair,
+        Err(error) => return findings.fault(format!("http.tls: {error}")),
+    };
+    let validity = pair.validity();
+    let names = if pair.names().is_empty() { "no name".to_owned() } else { pair.names().join(", ") };
+    findings.good(format!("http.tls: the key fits the certificate in {file}, which is for {names}"));
+    match pair.standing(Timestamp::from(SystemClock.wall())) {
+        Standing::Valid => findings.good(format!("{file}: valid {validity}")),
+        Standing::EndsSoon => findings.warning(format!("{file}: ends in less than 14 days: valid {validity}")),
+        Standing::NotYetValid => findings.fault(format!("{file}: not valid yet: valid {validity}")),
+        Standing::Expired => findings.fault(format!("{file}: has expired: valid {validity}")),
+    }
+    for doubt in pair.doubts() {
+        findings.warning(format!("{file}: {doubt}"));
     }
 }

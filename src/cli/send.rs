@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 use ureq::Agent;
+use ureq::tls::{PemItem, TlsConfig, parse_pem};
 
 use super::CommandError;
 use super::edition::{Edition, signed};
@@ -31,6 +32,9 @@ pub(super) struct Arguments {
     /// File that holds the callback key and nothing else.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
+    /// Certificates of the authorities to trust (PEM), instead of the public ones.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Body to send instead of a sample: a JSON object; `t` and `sign` are put in.
     #[arg(long, value_name = "BODY.json", conflicts_with = "edition")]
     file: Option<PathBuf>,
@@ -71,6 +75,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         // The provider counts a redirect as a failure; and the signed body is for nobody else.
         .max_redirects(0)
         .timeout_global(Some(Duration::from_secs(arguments.timeout)))
+        .tls_config(arguments.ca_file.as_deref().map(trusting).transpose()?.unwrap_or_default())
         .build()
         .into();
     let progress = progress(arguments.count);
@@ -104,6 +109,22 @@ fn parse_url(text: &str) -> Result<String, String> {
     } else {
         Err("the URL must begin with http:// or https://".to_owned())
     }
+}
+
+/// TLS that trusts the authorities in `file`, and no others.
+fn trusting(file: &Path) -> Result<TlsConfig, CommandError> {
+    let fault = |error: String| CommandError::Usage(format!("{}: {error}", file.display()));
+    let text = fs::read(file).map_err(|error| fault(error.to_string()))?;
+    let items = parse_pem(&text).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    });
+    let certificates = items.collect::<Result<Vec<_>, _>>().map_err(|error| fault(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(fault("holds no certificate in PEM".to_owned()));
+    }
+    Ok(TlsConfig::builder().root_certs(certificates.into()).build())
 }
 
 fn read_body(file: &PathBuf) -> Result<Map<String, Value>, CommandError> {

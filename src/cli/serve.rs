@@ -30,7 +30,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         "starting"
     );
     let app = App::build(config, keyring).map_err(|error| match error {
-        AppError::Producer(_) => CommandError::Usage(error.to_string()),
+        AppError::Producer(_) | AppError::Tls(_) => CommandError::Usage(error.to_string()),
         AppError::Listen(..) | AppError::Spool(_) | AppError::System(..) => CommandError::Failed(error.to_string()),
     })?;
     app.run(&Shutdown::new()).map_err(|error| CommandError::Failed(error.to_string()))

@@ -50,7 +50,7 @@ const FORMATS: &[(&str, LogFormat)] = &[("json", LogFormat::Json), ("text", LogF
 pub(super) fn read(reader: &mut Reader, root: &Node, folder: &Path) -> Config {
     let top = reader.section(Some(root), "", "");
     Config {
-        http: http(reader, &top),
+        http: http(reader, &top, folder),
         admin: admin(reader, &top),
         callback: callback(reader, &top, folder),
         kafka: kafka(reader, &top, folder),
@@ -61,7 +61,7 @@ pub(super) fn read(reader: &mut Reader, root: &Node, folder: &Path) -> Config {
     }
 }
 
-fn http(reader: &mut Reader, top: &Section<'_>) -> http::Config {
+fn http(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> http::Config {
     let section = &reader.section(top.node("http"), "http", "http");
     let default = http::Config::default();
     http::Config {
@@ -88,7 +88,18 @@ fn http(reader: &mut Reader, top: &Section<'_>) -> http::Config {
         allowed_networks: reader
             .list(section, "allowed_networks", scalars::network)
             .unwrap_or(default.allowed_networks),
+        tls: listener_tls(reader, section, folder),
     }
+}
+
+fn listener_tls(reader: &mut Reader, http: &Section<'_>, folder: &Path) -> Option<http::tls::Config> {
+    let advice = "write certificate_file and key_file, or leave the key out for plain HTTP";
+    let section = &optional(reader, http, "tls", "http.tls", advice)?;
+    reader.require(section, "certificate_file", "the file of the certificate (PEM)");
+    reader.require(section, "key_file", "the file of the certificate's private key (PEM)");
+    let certificate_file = reader.scalar(section, "certificate_file", scalars::file(folder));
+    let key_file = reader.scalar(section, "key_file", scalars::file(folder));
+    Some(http::tls::Config { certificate_file: certificate_file?, key_file: key_file? })
 }
 
 /// A body may be as long as its event still fits into a message.
@@ -189,12 +200,12 @@ fn kafka(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> kafka::Config
 /// A part whose presence alone means something: nothing behind its key could mean either.
 fn optional<'tree>(
     reader: &mut Reader,
-    kafka: &Section<'tree>,
+    parent: &Section<'tree>,
     key: &'static str,
     kind: &'static str,
     advice: &str,
 ) -> Option<Section<'tree>> {
-    let node = kafka.node(key)?;
+    let node = parent.node(key)?;
     if matches!(node.value, Value::Nothing) {
         reader.fault(kind, format!("has no value: {advice}"));
         return None;

@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Read
         let answer = answer(&request, &metrics, &readiness);
         async move { answer }
     };
-    accept(listener, handler, LIMITS, None, stop).await;
+    accept(listener, handler, LIMITS, None, None, stop).await;
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Answer {

@@ -1,6 +1,7 @@
 //! The HTTP edge: two listeners, one for the provider and one for operators.
 //!
-//! [`server`] accepts connections within limits, `head` judges a request's head, [`intake`] takes a callback from
+//! [`server`] accepts connections within limits, [`tls`] encrypts them where asked to, with a `certificate` that may be
+//! replaced, `head` judges a request's head, [`intake`] takes a callback from
 //! its body to its outcome, [`letter`] words why one makes no event, `answer` alone turns an outcome into a status, a label and a log line, and [`admin`]
 //! answers operators. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
 //!
@@ -9,12 +10,14 @@
 pub mod admin;
 mod answer;
 mod budget;
+mod certificate;
 mod head;
 pub mod intake;
 pub mod letter;
 mod network;
 mod patience;
 pub mod server;
+pub mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -50,6 +53,8 @@ pub struct Config {
     pub in_flight_max: usize,
     /// Networks that may send callbacks; empty means all.
     pub allowed_networks: Vec<Network>,
+    /// Certificate and key; plain HTTP without.
+    pub tls: Option<tls::Config>,
 }
 
 impl Default for Config {
@@ -66,6 +71,7 @@ impl Default for Config {
             connections_per_source_max: 0,
             in_flight_max: 8192,
             allowed_networks: Vec::new(),
+            tls: None,
         }
     }
 }

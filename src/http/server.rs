@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use super::Config;
 use super::answer::Answer;
 use super::intake::Intake;
 use super::patience::Patience;
+use super::tls::Tls;
 use crate::metrics::{ConnectionFault, ConnectionRefusal, Metrics};
 
 /// Largest head of a request, in bytes; real ones have some hundreds.
@@ -60,18 +62,21 @@ pub fn serve(
     listener: TcpListener,
     intake: Arc<Intake>,
     config: &Config,
+    tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let handler = move |request, peer| Arc::clone(&intake).answer(request, peer);
-    accept(listener, handler, Limits::of(config), Some(metrics), stop)
+    accept(listener, handler, Limits::of(config), tls, Some(metrics), stop)
 }
 
-/// The accept loop of both listeners. Connections are counted if there are `metrics` to count them in.
+/// The accept loop of both listeners. Connections are plain without `tls`, and counted if there are `metrics` to count
+/// them in.
 pub(super) async fn accept<H, F>(
     listener: TcpListener,
     handler: H,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
     stop: CancellationToken,
 ) where
@@ -89,7 +94,7 @@ pub(super) async fn accept<H, F>(
             }
         };
         if let Some(place) = places.take(peer) {
-            let connection = Connection { stream, peer, limits, place, metrics: metrics.clone() };
+            let connection = Connection { stream, peer, limits, place, tls: tls.clone(), metrics: metrics.clone() };
             open.spawn(connection.run(handler.clone(), stop.clone()));
         }
     }
@@ -113,6 +118,7 @@ struct Connection {
     peer: IpAddr,
     limits: Limits,
     place: Place,
+    tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -122,7 +128,7 @@ impl Connection {
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let Self { stream, peer, limits, place, metrics } = self;
+        let Self { stream, peer, limits, place, tls, metrics } = self;
         // Answers are small and waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
@@ -130,6 +136,47 @@ impl Connection {
         // Connections that came together must not all be closed together.
         let jitter = stream.peer_addr().map_or(0, |address| u32::from(address.port()) % 100);
         let age = limits.age_max + limits.age_max / 10 * jitter / 100;
+        let terms = Terms { peer, limits, age };
+        let fault = match tls {
+            None => terms.keep(Patience::new(stream, limits.header_deadline), handler, &stop).await,
+            // In a box, so that plain connections have no room for what they do not need.
+            Some(tls) => {
+                Box::pin(async move {
+                    // Nothing was asked yet: whoever is told to stop need not wait for it.
+                    let handshake = tls.handshake(stream, limits.header_deadline);
+                    match stop.run_until_cancelled(handshake).await {
+                        Some(Ok(Some(stream))) => terms.keep(stream, handler, &stop).await,
+                        Some(Err(fault)) => Some(fault),
+                        Some(Ok(None)) | None => None,
+                    }
+                })
+                .await
+            }
+        };
+        if let (Some(fault), Some(metrics)) = (fault, metrics) {
+            metrics.connection_fault(fault);
+        }
+        drop(place);
+    }
+}
+
+/// What a connection is served on, whatever its stream.
+#[derive(Clone, Copy)]
+struct Terms {
+    peer: IpAddr,
+    limits: Limits,
+    age: Duration,
+}
+
+impl Terms {
+    /// Serves one connection to its end, and tells by which fault it ended.
+    async fn keep<S, H, F>(self, stream: S, handler: H, stop: &CancellationToken) -> Option<ConnectionFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        H: Fn(Request<Incoming>, IpAddr) -> F,
+        F: Future<Output = Answer>,
+    {
+        let Self { peer, limits, age } = self;
         let served = Arc::new(AtomicBool::new(false));
         let serving = Arc::clone(&served);
         let service = service_fn(move |request| {
@@ -144,14 +191,14 @@ impl Connection {
             .max_buf_size(HEAD_BYTES_MAX)
             // A client that has sent its request may close its half; it still gets its answer.
             .half_close(true)
-            .serve_connection(TokioIo::new(Patience::new(stream, limits.header_deadline)), service);
+            .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
             () = stop.cancelled() => None,
             () = tokio::time::sleep(age) => None,
         };
-        let fault = if let Some(ended) = ended {
+        if let Some(ended) = ended {
             ended.err().and_then(|error| fault(&error, served.load(Ordering::Relaxed)))
         } else {
             connection.as_mut().graceful_shutdown();
@@ -160,11 +207,7 @@ impl Connection {
                 Ok(ended) => ended.err().and_then(|error| fault(&error, served.load(Ordering::Relaxed))),
                 Err(_) => Some(ConnectionFault::Broken),
             }
-        };
-        if let (Some(fault), Some(metrics)) = (fault, metrics) {
-            metrics.connection_fault(fault);
         }
-        drop(place);
     }
 }
 

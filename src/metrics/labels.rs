@@ -76,17 +76,24 @@ pub enum ConnectionFault {
     Unreadable,
     /// The head did not arrive in time.
     HeadTooSlow,
+    /// What came is no TLS, or none that is spoken here.
+    HandshakeFailed,
+    /// The TLS handshake did not end in time.
+    HandshakeTooSlow,
     /// The client left, or the network failed.
     Broken,
 }
 
 impl ConnectionFault {
-    pub(super) const ALL: [Self; 3] = [Self::Unreadable, Self::HeadTooSlow, Self::Broken];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Unreadable, Self::HeadTooSlow, Self::HandshakeFailed, Self::HandshakeTooSlow, Self::Broken];
 
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
             Self::HeadTooSlow => "head_too_slow",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::HandshakeTooSlow => "handshake_too_slow",
             Self::Broken => "broken",
         }
     }

@@ -8,6 +8,7 @@ mod labels;
 mod letters;
 mod repeats;
 mod spool;
+mod tls;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -21,6 +22,7 @@ pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, DeliveryState,
 pub use letters::{LetterGauges, LetterMetrics, LetterState};
 pub use repeats::RepeatsMetrics;
 pub use spool::{SpoolGauges, SpoolMetrics};
+pub use tls::TlsMetrics;
 
 /// Bounds of the duration buckets in seconds: from the half millisecond of a good day to the sender's 20 s.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
@@ -66,6 +68,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     key_reloads: IntCounterVec,
     state: IntGaugeVec,
+    /// The certificate of the callback listener.
+    pub tls: TlsMetrics,
     /// The window of repeats.
     pub repeats: RepeatsMetrics,
     /// The spool.
@@ -141,6 +145,7 @@ impl Metrics {
             ready: declare.gauge("ready", "Whether a 200 could be made true now: 1 or 0."),
             key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
             state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
+            tls: TlsMetrics::new(&mut declare),
             repeats: RepeatsMetrics::new(&mut declare),
             spool: SpoolMetrics::new(&mut declare),
             letters: LetterMetrics::new(&mut declare, failures),

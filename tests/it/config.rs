@@ -219,7 +219,7 @@ fn the_reference_has_every_key_and_its_optional_parts_are_sound() {
     let known: BTreeSet<_> = known_keys().into_iter().collect();
     assert_eq!(paths_of(&full), known);
     let config = parse(&full);
-    assert!(config.kafka.tls.is_some() && config.kafka.sasl.is_some());
+    assert!(config.kafka.tls.is_some() && config.kafka.sasl.is_some() && config.http.tls.is_some());
 }
 
 #[test]
@@ -267,6 +267,9 @@ fn check_http(http: &http::Config) {
     assert_eq!(http.connection_age_max, Duration::from_secs(3_600));
     let networks: Vec<_> = http.allowed_networks.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.0/8", "::1/128"]);
+    let tls = http.tls.as_ref().expect("tls");
+    let files = [&tls.certificate_file, &tls.key_file].map(PathBuf::as_path);
+    assert_eq!(files, [Path::new("/etc/bridge/server"), Path::new("/keys/server")]);
 }
 
 fn check_callback(callback: callback::Config) {

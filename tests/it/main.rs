@@ -37,4 +37,5 @@ mod stuck;
 mod support;
 mod support_app;
 mod tidy;
+mod tls;
 mod volumes;

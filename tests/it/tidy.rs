@@ -22,7 +22,19 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
     (
         "http",
         &["clock", "refusal", "event", "callback", "message", "metrics", "delivery"],
-        &["bytes", "hyper", "hyper_util", "http_body_util", "tokio", "tokio_util", "serde_json", "tracing"],
+        &[
+            "bytes",
+            "hyper",
+            "hyper_util",
+            "http_body_util",
+            "tokio",
+            "tokio_rustls",
+            "tokio_util",
+            "serde_json",
+            "tracing",
+            "x509_parser",
+            "zeroize",
+        ],
     ),
     ("config", &["http", "callback", "kafka", "delivery", "spool", "shutdown"], &["serde", "serde_saphyr"]),
     ("shutdown", &[], &["tokio", "tokio_util", "tracing"]),
@@ -240,7 +252,9 @@ fn metrics_in_the_readme() -> BTreeSet<String> {
 #[test]
 fn every_metric_is_in_the_readme_and_the_reverse() {
     let metrics = recording_bridge::metrics::Metrics::new(&["key"], &["timed_out"], "0.0.0");
-    // Histograms by outcome exist from the first outcome on.
+    // Those of the certificate exist where there is one, histograms by outcome from the first outcome on.
+    metrics.tls.in_use(0);
+    metrics.tls.files_usable(true);
     metrics.resolved(recording_bridge::metrics::Outcome::Unresolved, 0.0);
     let text = String::from_utf8(metrics.render()).unwrap();
     let exported: BTreeSet<String> = text

@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let _logs = logging::start(LogConfig { level: Level::Warn, format: LogFormat::Text });
     let rescued = if orphan.is_some() { rescued(&path, &found)? } else { Rescued::default() };
     let drain = SpoolDrain::start(&config, orphan).map_err(|error| match error {
-        AppError::Producer(_) => CommandError::Usage(error.to_string()),
+        AppError::Producer(_) | AppError::Tls(_) => CommandError::Usage(error.to_string()),
         AppError::Listen(..) | AppError::Spool(_) | AppError::System(..) => CommandError::Failed(error.to_string()),
     })?;
     let mut display = Display::new(drain.progress().left);
