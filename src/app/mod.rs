@@ -126,8 +126,7 @@ impl App {
             watchdog: config.kafka.watchdog,
             repeats: config.repeats,
         };
-        let letter_producers =
-            Box::new(LibrdkafkaProducers::for_dead_letters(&config.kafka).map_err(AppError::Producer)?);
+        let letter_producers = Box::new(producers.for_dead_letters());
         let (counted, timed) = (Arc::clone(&metrics), Arc::clone(&clock));
         let delivery = Delivery::start(Box::new(producers), Some(letter_producers), spools, counted, timed, settings)
             .map_err(AppError::Producer)?;
@@ -210,6 +209,9 @@ impl Wired {
             let clock = Arc::clone(&self.clock);
             files.add(move || tls.look_again(Timestamp::from(clock.wall())));
         }
+        // The delivery looks itself, and waits for brokers then, which no other file should have to.
+        let delivery = self.delivery.clone();
+        files.add(move || delivery.look_at_credentials());
         files
     }
 

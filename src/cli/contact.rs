@@ -14,7 +14,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-use crate::kafka::{Config, settings};
+use crate::kafka::{Config, Contents, settings};
 
 /// How long each attempt waits. The first is short, so that a login that is refused is known soon; the last leaves
 /// time to a cluster that is slow.
@@ -30,7 +30,8 @@ const REASONS_MAX: usize = 4;
 /// A sentence that says why there is none.
 pub(super) fn metadata(config: &Config) -> Result<Metadata, String> {
     let no_client = |error: String| format!("no Kafka client can be made: {error}");
-    let settings = settings::connection(config).map_err(|error| no_client(error.to_string()))?;
+    let contents = Contents::read(config).map_err(|error| no_client(error.to_string()))?;
+    let settings = settings::connection(config, &contents);
     let client: BaseProducer<Troubles> =
         settings.create_with_context(Troubles::default()).map_err(|error| no_client(error.to_string()))?;
     let mut last = String::new();

@@ -13,7 +13,7 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::check::Findings;
 use super::contact;
-use crate::kafka::{Config, settings};
+use crate::kafka::{Config, Contents, settings};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes that a message may have beyond four times its body: key, headers, names of members.
@@ -26,9 +26,9 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
         Err(error) => return findings.fault(format!("{}: {error}", config.brokers.join(","))),
     };
     findings.good(format!("{} broker(s) known to the cluster", metadata.brokers().len()));
-    let client: Result<AdminClient<DefaultClientContext>, String> = settings::connection(config)
+    let client: Result<AdminClient<DefaultClientContext>, String> = Contents::read(config)
         .map_err(|error| error.to_string())
-        .and_then(|settings| settings.create().map_err(|error| error.to_string()));
+        .and_then(|contents| settings::connection(config, &contents).create().map_err(|error| error.to_string()));
     let client = match client {
         Ok(client) => client,
         Err(error) => return findings.fault(format!("no Kafka client can be made: {error}")),

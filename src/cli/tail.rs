@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::serve::read_config;
 use super::{CommandError, contact, logging};
 use crate::config::{Level, LogConfig, LogFormat};
-use crate::kafka::{Config, settings};
+use crate::kafka::{Config, Contents, settings};
 
 const POLL: Duration = Duration::from_millis(500);
 
@@ -69,7 +69,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
 
 /// A consumer of every partition of the topic, outside any group.
 pub(super) fn start(config: &Config, from_beginning: bool) -> Result<BaseConsumer, CommandError> {
-    let mut client = settings::connection(config).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let contents = Contents::read(config).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let mut client = settings::connection(config, &contents);
     // A group is asked for by the client library even where none is used.
     client.set("group.id", "recording-bridge-tail").set("enable.auto.commit", "false");
     client.set("fetch.wait.max.ms", "100");

@@ -22,7 +22,7 @@ use super::window::Window;
 use super::{Config, DeliveryError, Proof};
 use crate::clock::Clock;
 use crate::event::Timestamp;
-use crate::kafka::{Delivered, Failure, Producer, Producers, SendError};
+use crate::kafka::{Delivered, Failure, Producer, Producers, SendError, Trouble};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::spool::{Appended, Frame, Health, Monitor, Status, Storage};
@@ -42,12 +42,15 @@ pub(super) struct Shared {
     pub(super) drainer: Condvar,
     pub(super) starter: Condvar,
     pub(super) finished: Condvar,
+    pub(super) renewer: Condvar,
     pub(super) producers: Box<dyn Producers>,
     pub(super) metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     origin: Instant,
     /// What the last probe of Kafka said.
     pub(super) kafka_ready: AtomicBool,
+    /// What the producers have complained of since a probe found Kafka well.
+    pub(super) trouble: Mutex<Option<Trouble>>,
     /// Where convicted frames go.
     pub(super) letters: Option<Arc<Desk>>,
     spool_status: Option<Box<dyn Fn() -> Status + Send + Sync>>,
@@ -68,6 +71,8 @@ pub(super) struct Gate {
     /// Why Kafka refused frames, of those that it refused.
     pub(super) refused: HashMap<u64, Failure>,
     pub(super) starts: VecDeque<(Generation, Purpose)>,
+    /// Somebody wants the files of Kafka's login and TLS to be looked at now.
+    pub(super) is_look_asked: bool,
     pub(super) is_finished: bool,
 }
 
@@ -114,6 +119,7 @@ impl Shared {
             drains: VecDeque::new(),
             refused: HashMap::new(),
             starts: VecDeque::new(),
+            is_look_asked: false,
             is_finished: false,
         };
         metrics.delivery_state(super::orders::state_label(gate.ladder.state()));
@@ -124,11 +130,13 @@ impl Shared {
             drainer: Condvar::new(),
             starter: Condvar::new(),
             finished: Condvar::new(),
+            renewer: Condvar::new(),
             producers,
             metrics,
             origin: clock.monotonic(),
             clock,
             kafka_ready: AtomicBool::new(false),
+            trouble: Mutex::new(None),
             letters,
             spool_status: monitor.map(|monitor| Box::new(move || monitor.status()) as Box<_>),
             config,
@@ -138,6 +146,11 @@ impl Shared {
     pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
         // A panic under the gate is a defect that leaves callbacks unanswered, which is counted; the rest goes on.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why Kafka does not take events, as far as its clients have said.
+    pub(super) fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn wall(&self) -> Timestamp {
@@ -249,7 +262,9 @@ impl Shared {
         let mut guard = self.gate();
         let gate = &mut *guard;
         gate.producers.push((generation, producer));
-        gate.ladder.producer_ready(generation, now, &mut gate.commands);
+        if !gate.ladder.producer_ready(generation, now, &mut gate.commands) {
+            gate.commands.push(Command::RetireProducer(generation));
+        }
         self.carry_out(gate, Grounds::None, now);
     }
 
@@ -334,7 +349,7 @@ impl Shared {
         }
         drop(gate);
         self.metrics.outstanding.set(0);
-        for thread in [&self.appender, &self.drainer, &self.starter, &self.finished] {
+        for thread in [&self.appender, &self.drainer, &self.starter, &self.renewer, &self.finished] {
             thread.notify_all();
         }
     }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Weak};
 
 use super::gate::{Grounds, Shared};
 use super::ladder::{self, Generation};
-use crate::kafka::{Failure, Observer, Purpose, Report, Statistics};
-use crate::metrics::BrokerState;
+use crate::kafka::{Failure, Observer, Purpose, Report, Statistics, Trouble};
+use crate::metrics::{BrokerState, ClientError};
 
 pub(super) struct Link {
     shared: Weak<Shared>,
@@ -33,6 +33,13 @@ impl Observer for Link {
         }
     }
 
+    fn trouble(&self, _generation: u64, trouble: Trouble) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.metrics.credentials.error(client_error(trouble));
+            *shared.trouble() = Some(trouble);
+        }
+    }
+
     fn unreachable(&self, generation: u64) {
         if let Some(shared) = self.shared.upgrade() {
             let generation = Generation(generation);
@@ -50,6 +57,17 @@ impl Observer for Link {
         metrics.brokers(BrokerState::Up, statistics.brokers_up);
         metrics.brokers(BrokerState::Connecting, statistics.brokers_connecting);
         metrics.brokers(BrokerState::Down, statistics.brokers_down);
+    }
+}
+
+/// What a trouble is called in metrics.
+pub(super) fn client_error(trouble: Trouble) -> ClientError {
+    match trouble {
+        Trouble::Authentication => ClientError::Authentication,
+        Trouble::Tls => ClientError::Tls,
+        Trouble::Name => ClientError::Name,
+        Trouble::Connection => ClientError::Connection,
+        Trouble::Other => ClientError::Other,
     }
 }
 

@@ -15,16 +15,18 @@ pub mod ladder;
 mod letters;
 mod link;
 mod orders;
+mod renewal;
 mod repeats;
 pub mod window;
 mod workers;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::event::Timestamp;
-use crate::kafka::{Delivered, Producers, StartError};
+use crate::kafka::{Delivered, Producers, StartError, Trouble};
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::spool::{Spool, Storage, Synced};
@@ -200,6 +202,21 @@ impl Delivery {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.shared.is_ready()
+    }
+
+    /// Has the files of Kafka's login and TLS looked at now rather than within seconds. Does not wait.
+    pub fn look_at_credentials(&self) {
+        self.shared.gate().is_look_asked = true;
+        self.shared.renewer.notify_one();
+    }
+
+    /// What keeps Kafka from taking events; `None` if it takes them, or nobody has complained.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<&'static str> {
+        if self.shared.kafka_ready.load(Ordering::Acquire) {
+            return None;
+        }
+        self.shared.trouble().map(Trouble::sentence)
     }
 
     /// Brings the gauges up to date that nothing else does.

@@ -1,6 +1,7 @@
 //! The ladder's commands, carried out under the gate. Nothing here waits: what may wait is queued for `workers`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::gate::{Append, DrainJob, Gate, Grounds, Shared};
@@ -59,7 +60,7 @@ impl Shared {
             Command::Alert(alert) => log_alert(alert),
             Command::Moved(state, cause) => {
                 self.metrics.delivery_state(state_label(state));
-                log_move(state, cause);
+                log_move(state, cause, self.kafka_ready.load(Ordering::Acquire));
             }
             Command::Finished => {
                 gate.is_finished = true;
@@ -113,6 +114,7 @@ fn rebuild_reason(cause: Cause) -> Option<RebuildReason> {
         Cause::QueueFull => Some(RebuildReason::QueueFull),
         Cause::Failed => Some(RebuildReason::Failed),
         Cause::Unreachable => Some(RebuildReason::Unreachable),
+        Cause::Credentials => Some(RebuildReason::Credentials),
         Cause::NotCreated => Some(RebuildReason::NotCreated),
     }
 }
@@ -129,11 +131,16 @@ fn log_alert(alert: Alert) {
     tracing::error!("{sentence}");
 }
 
-fn log_move(state: State, cause: Cause) {
+/// `is_known`: a broker has answered of late.
+fn log_move(state: State, cause: Cause, is_known: bool) {
     match state {
-        State::Direct => tracing::info!("events go straight to Kafka"),
+        State::Direct if is_known => tracing::info!("events go straight to Kafka"),
+        State::Direct => tracing::info!("events go to Kafka as soon as it answers"),
         State::Spooling if cause == Cause::Stopping => {
             tracing::info!("stopping: what Kafka does not acknowledge in time goes to the spool");
+        }
+        State::Spooling if cause == Cause::Credentials => {
+            tracing::info!("events go to the spool while the producer is replaced by one with the new credentials");
         }
         State::Spooling => {
             let cause = rebuild_reason(cause).map(RebuildReason::label);

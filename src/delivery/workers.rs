@@ -13,7 +13,7 @@ use super::ladder::{FrameHead, Generation, Purpose, Recovered, Sequence, SpoolFa
 use super::letters::{self, Drainer};
 use super::window::Stretch;
 use super::{Spools, link::Link};
-use crate::kafka::{Producer, Producers, StartError};
+use crate::kafka::{ProbeError, Producer, Producers, StartError};
 use crate::spool::{AppendError, Damaged, Drain, Frame, Spool, Storage, Writer};
 
 /// How often the ladder is told that time has passed. Its deadlines are as exact as this.
@@ -45,6 +45,7 @@ pub(super) fn start<S: Storage>(
     spawn("delivery-ticker", shared, tick)?;
     spawn("producer-starter", shared, start_producers)?;
     spawn("producer-probe", shared, probe)?;
+    spawn("kafka-credentials", shared, super::renewal::keep_fresh)?;
     if let Some(Spools { messages, dead_letters }) = spools {
         let (writer, drain) = (messages.writer, messages.drain);
         spawn("spool-appender", shared, move |shared| append(shared, writer))?;
@@ -253,10 +254,18 @@ fn probe(shared: &Arc<Shared>) {
     let mut was_ready = None;
     loop {
         let result = match shared.to_probe() {
-            None => Err("there is no producer yet".to_owned()),
+            None => Err("the producer is being replaced".to_owned()),
             Some((_, true)) => Err("messages wait for their acknowledgement beyond the deadline".to_owned()),
-            Some((producer, false)) => producer.probe(PROBE_DEADLINE).map_err(|error| error.to_string()),
+            Some((producer, false)) => producer.probe(PROBE_DEADLINE).map_err(|error| match error {
+                ProbeError::Unreachable(_) => {
+                    shared.trouble().map_or_else(|| error.to_string(), |known| known.sentence().to_owned())
+                }
+                ProbeError::TopicMissing | ProbeError::Leaderless { .. } => error.to_string(),
+            }),
         };
+        if result.is_ok() {
+            *shared.trouble() = None;
+        }
         if was_ready != Some(result.is_ok()) {
             was_ready = Some(result.is_ok());
             match &result {

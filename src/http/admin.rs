@@ -65,7 +65,16 @@ fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness)
         }
         // The process turns, or this would not be answered. It says nothing of Kafka: a restart mends no outage.
         "/live" => text(StatusCode::OK, "live\n"),
-        "/ready" => self::readiness(readiness),
+        // Operators are told why events go to the spool, or nowhere; strangers on the other port are not.
+        "/ready" => match readiness.obstacle() {
+            None => self::readiness(readiness),
+            Some(obstacle) => {
+                let (status, verdict) = verdict(readiness);
+                let mut answer = text(status, "");
+                *answer.body_mut() = Full::from(format!("{verdict}Kafka does not take events: {obstacle}\n"));
+                answer
+            }
+        },
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n"),
     }
 }
@@ -85,10 +94,15 @@ pub(super) fn method_not_allowed() -> Answer {
 
 /// The answer to whether a 200 could be made true now.
 pub(super) fn readiness(readiness: &Readiness) -> Answer {
+    let (status, verdict) = verdict(readiness);
+    text(status, verdict)
+}
+
+fn verdict(readiness: &Readiness) -> (StatusCode, &'static str) {
     if readiness.is_ready() {
-        text(StatusCode::OK, "ready\n")
+        (StatusCode::OK, "ready\n")
     } else {
-        text(StatusCode::SERVICE_UNAVAILABLE, "not ready: no event could be made safe now\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: no event could be made safe now\n")
     }
 }
 

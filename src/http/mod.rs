@@ -100,6 +100,12 @@ impl Readiness {
         self.delivery.observe();
     }
 
+    /// What keeps Kafka from taking events, as far as is known.
+    #[must_use]
+    pub(crate) fn obstacle(&self) -> Option<&'static str> {
+        self.delivery.obstacle()
+    }
+
     /// Whether a 200 could be made true now.
     #[must_use]
     pub fn is_ready(&self) -> bool {

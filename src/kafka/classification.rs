@@ -4,6 +4,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::report::{Failure, SendError};
+use super::trouble::Trouble;
 
 impl Failure {
     /// Classifies an error of a delivery report. `fatal` says whether the producer is dead: its reports carry the
@@ -47,6 +48,25 @@ impl SendError {
     }
 }
 
+impl Trouble {
+    /// Sorts an error that came with `reason`; `None` for the mere sum of others, that all brokers are down.
+    pub(super) fn of(error: &KafkaError, reason: &str) -> Option<Self> {
+        let Some(code) = error.rdkafka_error_code() else { return Some(Self::Other) };
+        Some(match code {
+            Code::AllBrokersDown => return None,
+            Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism => {
+                Self::Authentication
+            }
+            Code::SSL => Self::Tls,
+            Code::Resolve => Self::Name,
+            // A broker that does not like our certificate says so when TLS 1.3 is through, and hangs up.
+            Code::BrokerTransportFailure if reason.contains("SSL") => Self::Tls,
+            Code::BrokerTransportFailure | Code::OperationTimedOut | Code::BrokerNotAvailable => Self::Connection,
+            _ => Self::Other,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +84,15 @@ mod tests {
             SendError::of(&failed(Code::MessageSizeTooLarge), false),
             SendError::Refused(Failure::MessageTooLarge)
         );
+    }
+
+    #[test]
+    fn errors_are_sorted_by_where_to_look() {
+        let sorted = |code, reason: &str| Trouble::of(&KafkaError::Global(code), reason);
+        assert_eq!(sorted(Code::Authentication, ""), Some(Trouble::Authentication));
+        assert_eq!(sorted(Code::SSL, ""), Some(Trouble::Tls));
+        assert_eq!(sorted(Code::BrokerTransportFailure, "SSL alert number 46"), Some(Trouble::Tls));
+        assert_eq!(sorted(Code::BrokerTransportFailure, "Connection refused"), Some(Trouble::Connection));
+        assert_eq!(sorted(Code::AllBrokersDown, ""), None);
     }
 }

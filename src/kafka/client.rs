@@ -4,21 +4,23 @@
 //! per message. Here a full queue is an answer, and the number of a message travels as librdkafka's opaque pointer
 //! value, so that nothing is allocated for it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Duration;
 
 use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use rdkafka::statistics::Statistics as RawStatistics;
 
+use super::complaints::{Complaints, broker, common_part, lasting_part};
+use super::credentials::{Contents, Credentials};
 use super::report::{Delivered, Failure, Report, SendError, Statistics};
-use super::{Config, Observer, ProbeError, Producer, Producers, Purpose, StartError, settings};
+use super::trouble::Trouble;
+use super::{Config, Look, Observer, ProbeError, Producer, Producers, Purpose, StartError, diagnosis, settings};
 use crate::message::Message;
 
 /// How long the polling thread sleeps when nothing happens. It only bounds how soon a closed producer is let go.
@@ -33,43 +35,58 @@ pub fn librdkafka_version() -> String {
 /// Makes librdkafka producers for one topic.
 #[derive(Debug)]
 pub struct LibrdkafkaProducers {
-    latency: ClientConfig,
-    throughput: ClientConfig,
+    config: Arc<Config>,
+    credentials: Arc<Credentials>,
     topic: Arc<str>,
     complaints: Arc<Complaints>,
 }
 
 impl LibrdkafkaProducers {
-    /// For the dead-letter topic of `config`.
-    ///
-    /// # Errors
-    /// If the settings are unusable.
-    pub fn for_dead_letters(config: &Config) -> Result<Self, StartError> {
-        Ok(Self { topic: config.dead_letter_topic.as_str().into(), ..Self::new(config)? })
-    }
-
     /// For the topic of `config`.
     ///
     /// # Errors
-    /// If the settings are unusable.
+    /// If a file that it names cannot be used.
     pub fn new(config: &Config) -> Result<Self, StartError> {
         Ok(Self {
-            latency: settings::producer(config, Purpose::Latency)?,
-            throughput: settings::producer(config, Purpose::Throughput)?,
             topic: config.topic.as_str().into(),
+            credentials: Arc::new(Credentials::read(config)?),
+            config: Arc::new(config.clone()),
             complaints: Arc::default(),
         })
     }
-}
 
-impl Producers for LibrdkafkaProducers {
-    fn check(&self) -> Result<(), StartError> {
-        let mut settings = self.latency.clone();
+    /// For the dead-letter topic. What one of the two finds in the files counts for both.
+    #[must_use]
+    pub fn for_dead_letters(&self) -> Self {
+        Self {
+            topic: self.config.dead_letter_topic.as_str().into(),
+            credentials: Arc::clone(&self.credentials),
+            config: Arc::clone(&self.config),
+            complaints: Arc::default(),
+        }
+    }
+
+    fn try_client(&self, contents: &Contents) -> Result<(), StartError> {
+        let mut settings = settings::producer(&self.config, contents, Purpose::Latency);
         // Without brokers: to let go of a producer that looks a broker up waits for the name server, and a dead one
         // would hold up the start for the length of an outage.
         settings.remove("bootstrap.servers");
         let made: Result<BaseProducer, _> = settings.create();
         made.map(drop).map_err(unusable)
+    }
+}
+
+impl Producers for LibrdkafkaProducers {
+    fn check(&self) -> Result<(), StartError> {
+        self.try_client(&self.credentials.contents())
+    }
+
+    fn look(&self) -> Look {
+        self.credentials.look(&self.config, |contents| self.try_client(contents))
+    }
+
+    fn revision(&self) -> u64 {
+        self.credentials.revision()
     }
 
     fn start(
@@ -78,19 +95,18 @@ impl Producers for LibrdkafkaProducers {
         purpose: Purpose,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<dyn Producer>, StartError> {
-        let settings = match purpose {
-            Purpose::Latency => &self.latency,
-            Purpose::Throughput => &self.throughput,
-        };
+        let contents = self.credentials.contents();
+        let settings = settings::producer(&self.config, &contents, purpose);
         let context = Context {
             generation,
+            contents,
             topic: Arc::clone(&self.topic),
             observer,
             dead: AtomicBool::new(false),
             complaints: Arc::clone(&self.complaints),
             client: OnceLock::new(),
         };
-        let client = BaseProducer::from_config_and_context(settings, context).map_err(unusable)?;
+        let client = BaseProducer::from_config_and_context(&settings, context).map_err(unusable)?;
         let client = Arc::new(client);
         client.context().know(&client);
         let closed = Arc::new(AtomicBool::new(false));
@@ -161,6 +177,8 @@ impl Producer for LibrdkafkaProducer {
 /// Receives what librdkafka has to say.
 struct Context {
     generation: u64,
+    /// What the producer logs in with.
+    contents: Arc<Contents>,
     /// Tells the producers of events from those of dead letters in the log.
     topic: Arc<str>,
     observer: Arc<dyn Observer>,
@@ -168,48 +186,6 @@ struct Context {
     complaints: Arc<Complaints>,
     /// The producer that this context belongs to; weak, since the producer holds the context.
     client: OnceLock<Weak<BaseProducer<Self>>>,
-}
-
-/// What librdkafka complained of since Kafka last acknowledged a message. All producers of a topic share it, since in an
-/// outage each new one complains of the same again.
-#[derive(Debug, Default)]
-struct Complaints {
-    /// How often, by subject.
-    counts: Mutex<HashMap<String, u64>>,
-    /// Whether there are any: acknowledgements look here first.
-    any: AtomicBool,
-}
-
-/// Most subjects that are told apart. They hold the names of brokers, so their number is not ours.
-const SUBJECTS_MAX: usize = 64;
-
-impl Complaints {
-    /// How often `subject` was complained of, if that is worth a line: the first time, and when it is 8, 64, 512 times and
-    /// so on. librdkafka repeats some for every attempt to connect, dozens a second for as long as an outage lasts.
-    fn note(&self, subject: &str) -> Option<u64> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(true, Ordering::Release);
-        if counts.len() >= SUBJECTS_MAX && !counts.contains_key(subject) {
-            counts.clear();
-        }
-        let count = counts.entry(subject.to_owned()).or_default();
-        *count = count.wrapping_add(1);
-        (count.is_power_of_two() && count.trailing_zeros().is_multiple_of(3)).then_some(*count)
-    }
-
-    /// Kafka has acknowledged a message: whatever is complained of from here on is news.
-    fn forget(&self) {
-        if self.any.load(Ordering::Acquire) {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            self.any.store(false, Ordering::Release);
-            counts.clear();
-        }
-    }
-}
-
-/// What differs from time to time stands behind this: "(after 2ms in state CONNECT, 1 identical error(s) suppressed)".
-fn lasting_part(text: &str) -> &str {
-    text.split(" (after ").next().unwrap_or(text)
 }
 
 impl Context {
@@ -228,11 +204,47 @@ impl Context {
     }
 }
 
+impl Context {
+    fn complain(&self, trouble: Option<Trouble>, error: &KafkaError, reason: &str, repeated: u64) {
+        let (topic, generation) = (&*self.topic, self.generation);
+        match trouble {
+            None => tracing::warn!(topic, generation, reason, repeated, "no broker can be reached"),
+            Some(Trouble::Other) => tracing::warn!(topic, generation, %error, reason, repeated, "librdkafka"),
+            Some(found) if found.is_refusal() => {
+                tracing::error!(topic, generation, reason, repeated, "{}", found.sentence());
+            }
+            Some(found) => tracing::warn!(topic, generation, reason, repeated, "{}", found.sentence()),
+        }
+        if trouble == Some(Trouble::Tls) {
+            self.look_into(reason);
+        }
+    }
+
+    /// Finds out what is wrong with TLS and says it, on a thread of its own, one at a time.
+    fn look_into(&self, reason: &str) {
+        let Some((host, port)) = broker(reason) else { return };
+        if self.complaints.is_looked_into.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (host, contents, complaints) = (host.to_owned(), Arc::clone(&self.contents), Arc::clone(&self.complaints));
+        let work = move || {
+            if let Some(cause) = diagnosis::look(&host, port, &contents) {
+                tracing::error!(broker = %format!("{host}:{port}"), cause, "no TLS with a broker, because");
+            }
+            complaints.is_looked_into.store(false, Ordering::Release);
+        };
+        if thread::Builder::new().name("tls-diagnosis".to_owned()).spawn(work).is_err() {
+            self.complaints.is_looked_into.store(false, Ordering::Release);
+        }
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
         let generation = self.generation;
         // librdkafka warns of options that it calls experimental; ours are chosen.
-        let level = if facility == "CONFWARN" { RDKafkaLogLevel::Debug } else { level };
+        // A failed connection comes as an error as well.
+        let level = if matches!(facility, "CONFWARN" | "FAIL") { RDKafkaLogLevel::Debug } else { level };
         if matches!(level, RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug) {
             tracing::debug!(generation, facility, text, "librdkafka");
             return;
@@ -264,9 +276,12 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if let Some(repeated) = self.complaints.note(&error.to_string()) {
-            let topic = &*self.topic;
-            tracing::warn!(topic, generation = self.generation, %error, reason, repeated, "librdkafka");
+        let trouble = Trouble::of(&error, reason);
+        if let Some(trouble) = trouble {
+            self.observer.trouble(self.generation, trouble);
+        }
+        if let Some(repeated) = self.complaints.note(common_part(reason)) {
+            self.complain(trouble, &error, lasting_part(reason), repeated);
         }
         if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::AllBrokersDown) {
             self.observer.unreachable(self.generation);
@@ -290,36 +305,5 @@ impl ProducerContext for Context {
         };
         let token = u64::try_from(opaque).expect("a token was put in");
         self.observer.report(Report { generation: self.generation, token, outcome });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn complaints_become_rare_whichever_producer_makes_them_until_kafka_acknowledges_a_message() {
-        let complaints = Complaints::default();
-        let mut lines = Vec::new();
-        // They alternate, as in every outage.
-        for _ in 0..1000 {
-            for subject in ["refused", "all down"] {
-                lines.extend(complaints.note(subject).map(|count| (subject, count)));
-            }
-        }
-        let of = |subject| lines.iter().filter(|line| line.0 == subject).map(|line| line.1).collect::<Vec<_>>();
-        assert_eq!((of("refused"), of("all down")), (vec![1, 8, 64, 512], vec![1, 8, 64, 512]));
-        complaints.forget();
-        assert_eq!(complaints.note("refused"), Some(1), "the next outage is news");
-    }
-
-    #[test]
-    fn subjects_are_bounded_and_lack_what_differs_each_time() {
-        let complaints = Complaints::default();
-        for broker in 0..10 * SUBJECTS_MAX {
-            assert_eq!(complaints.note(&broker.to_string()), Some(1));
-        }
-        assert!(complaints.counts.lock().unwrap().len() <= SUBJECTS_MAX);
-        assert_eq!(lasting_part("k:9092: refused (after 0ms in state CONNECT)"), "k:9092: refused");
     }
 }

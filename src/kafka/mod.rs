@@ -1,7 +1,8 @@
 //! Kafka: a producer that is given messages and gives back delivery reports.
 //!
-//! This module owns every librdkafka option ([`settings`]), the classification of every librdkafka error
-//! (`classification`) and the adapter itself ([`client`]). It promises that a [`Delivered`] exists only where Kafka has
+//! This module owns every librdkafka option ([`settings`]), what clients log in with ([`credentials`]), the
+//! classification of every librdkafka error (`classification`, [`trouble`]) and the adapter itself ([`client`]). It promises
+//! that a [`Delivered`] exists only where Kafka has
 //! acknowledged a message with acks=all, and that no call here waits for the network, save those that say so. It
 //! does not decide what a failure means for a callback, and it does not retry: that is `delivery`.
 
@@ -9,10 +10,19 @@
 mod classification;
 #[cfg(feature = "librdkafka")]
 pub mod client;
+#[cfg(feature = "librdkafka")]
+mod complaints;
+#[cfg(feature = "librdkafka")]
+pub mod credentials;
+#[cfg(feature = "librdkafka")]
+mod diagnosis;
+#[cfg(feature = "librdkafka")]
+mod pem;
 mod properties;
 pub mod report;
 #[cfg(feature = "librdkafka")]
 pub mod settings;
+pub mod trouble;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +31,10 @@ use std::time::Duration;
 
 #[cfg(feature = "librdkafka")]
 pub use client::{LibrdkafkaProducers, librdkafka_version};
+#[cfg(feature = "librdkafka")]
+pub use credentials::Contents;
 pub use report::{Delivered, Failure, Report, SendError, Statistics};
+pub use trouble::Trouble;
 
 use crate::message::Message;
 
@@ -143,6 +156,16 @@ pub enum Purpose {
     Throughput,
 }
 
+/// What was found by looking at the files again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// They are usable. Producers made from now on are made of what they hold, under this number, which grows with
+    /// every change.
+    Usable(u64),
+    /// One of them is not: producers go on being made of what they held before.
+    Unusable(String),
+}
+
 /// Makes producers.
 pub trait Producers: Send + Sync {
     /// Whether producers can be made at all. No broker is asked.
@@ -150,6 +173,16 @@ pub trait Producers: Send + Sync {
     /// # Errors
     /// If the settings are unusable.
     fn check(&self) -> Result<(), StartError>;
+
+    /// Reads the files again that the settings name, for the producers that are made from now on. Blocks.
+    fn look(&self) -> Look {
+        Look::Usable(self.revision())
+    }
+
+    /// Which contents of those files producers are made of: a number that grows when they change.
+    fn revision(&self) -> u64 {
+        0
+    }
 
     /// A new producer whose reports carry `generation` and go to `observer`. Absent brokers are no error.
     ///
@@ -170,6 +203,9 @@ pub trait Observer: Send + Sync {
 
     /// The producer of this generation met a fatal error and will never send again.
     fn fatal(&self, generation: u64);
+
+    /// Something stands between the producer of this generation and a broker.
+    fn trouble(&self, generation: u64, trouble: Trouble);
 
     /// No connection to any broker is left.
     fn unreachable(&self, generation: u64);

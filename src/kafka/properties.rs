@@ -243,6 +243,13 @@ impl Config {
     /// Why an allowed property `name` must not have this `value`; `None` where the value does not touch the promise.
     #[must_use]
     pub fn property_value_fault(name: &str, value: &str) -> Option<&'static str> {
+        // The name from a reverse lookup would be compared with the certificate, instead of the one that was configured.
+        if name == "client.dns.lookup" && value.contains("canonical") {
+            return Some(
+                "must not take brokers' names from the name server: an acknowledgement counts only from a broker whose \
+                 certificate names the host in kafka.brokers",
+            );
+        }
         // At security level 0 OpenSSL negotiates suites without authentication, and verifies no certificate then.
         (name == "ssl.cipher.suites" && value.to_ascii_uppercase().contains("SECLEVEL")).then_some(
             "must not set the security level: at level 0 a broker need not show a certificate, \
@@ -354,6 +361,13 @@ mod tests {
         }
         assert_eq!(Config::property_value_fault("ssl.cipher.suites", "HIGH:!aNULL"), None);
         assert_eq!(Config::property_value_fault("client.id", "SECLEVEL"), None);
+    }
+
+    #[test]
+    fn the_name_in_a_certificate_is_compared_with_ours_and_not_with_the_name_servers() {
+        let fault = |value| Config::property_value_fault("client.dns.lookup", value);
+        assert!(fault("resolve_canonical_bootstrap_servers_only").is_some());
+        assert_eq!(fault("use_all_dns_ips"), None);
     }
 
     #[test]

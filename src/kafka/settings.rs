@@ -3,22 +3,20 @@
 //! What an operator passes through under `kafka.properties` is set first and ours afterwards, so that nothing the
 //! promise rests on can be overridden even if the list of refused properties has a hole.
 
-use std::fs;
 use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-use super::{Config, Purpose, SaslConfig, StartError, TlsConfig};
+use super::credentials::Contents;
+use super::{Config, Purpose};
 
 /// How often librdkafka reports its state.
 pub const STATISTICS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Settings of the producer of events.
-///
-/// # Errors
-/// If the password file or a file of `kafka.tls` cannot be read.
-pub fn producer(config: &Config, purpose: Purpose) -> Result<ClientConfig, StartError> {
-    let mut settings = connection(config)?;
+/// Settings of a producer that logs in with `contents`.
+#[must_use]
+pub fn producer(config: &Config, contents: &Contents, purpose: Purpose) -> ClientConfig {
+    let mut settings = connection(config, contents);
     let milliseconds = |span: Duration| span.as_millis().to_string();
     let defaults = [
         // Tuning: an operator may override these under `kafka.properties`.
@@ -57,14 +55,13 @@ pub fn producer(config: &Config, purpose: Purpose) -> Result<ClientConfig, Start
     ] {
         settings.set(name, value);
     }
-    Ok(settings)
+    settings
 }
 
-/// Settings of a client that only looks: metadata, configurations, consumers of the command line.
-///
-/// # Errors
-/// If the password file or a file of `kafka.tls` cannot be read.
-pub fn connection(config: &Config) -> Result<ClientConfig, StartError> {
+/// Settings of a client that only looks: metadata, configurations, consumers of the command line. They hold secrets, and
+/// nobody wipes them: make them when a client is made, and let them go.
+#[must_use]
+pub fn connection(config: &Config, contents: &Contents) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set_log_level(RDKafkaLogLevel::Warning);
     for (name, value) in [
@@ -92,43 +89,34 @@ pub fn connection(config: &Config) -> Result<ClientConfig, StartError> {
         (Some(_), Some(_)) => "sasl_ssl",
     };
     settings.set("security.protocol", protocol);
-    if let Some(tls) = &config.tls {
-        set_tls(&mut settings, tls)?;
+    if config.tls.is_some() {
+        set_tls(&mut settings, contents);
     }
     if let Some(sasl) = &config.sasl {
-        set_sasl(&mut settings, sasl)?;
+        settings.set("sasl.mechanism", sasl.mechanism.name());
+        settings.set("sasl.username", &sasl.username);
+        // Contents that were judged have one wherever there is `kafka.sasl`.
+        settings.set("sasl.password", contents.password().unwrap_or_default());
     }
-    Ok(settings)
+    settings
 }
 
-fn set_tls(settings: &mut ClientConfig, tls: &TlsConfig) -> Result<(), StartError> {
+fn set_tls(settings: &mut ClientConfig, contents: &Contents) {
     // A broker proves who it is, by name; there is no way to switch this off.
     settings.set("enable.ssl.certificate.verification", "true");
     settings.set("ssl.endpoint.identification.algorithm", "https");
-    for (name, key, file) in [
-        ("ssl.ca.location", "ca_file", &tls.ca_file),
-        ("ssl.certificate.location", "certificate_file", &tls.certificate_file),
-        ("ssl.key.location", "key_file", &tls.key_file),
+    // What was read and judged, and not the files: they may be rewritten at this moment.
+    for (name, bytes) in [
+        ("ssl.ca.pem", &contents.authorities),
+        ("ssl.certificate.pem", &contents.certificate),
+        ("ssl.key.pem", &contents.key),
     ] {
-        if let Some(file) = file {
-            // librdkafka reads them itself, but of one that it cannot read it says neither the name nor the reason.
-            fs::read(file).map_err(|error| StartError::new(format!("kafka.tls.{key} {}: {error}", file.display())))?;
-            settings.set(name, file.to_string_lossy());
+        if let Some(bytes) = bytes {
+            settings.set(name, String::from_utf8_lossy(bytes));
         }
     }
-    if tls.ca_file.is_none() {
+    if contents.authorities.is_none() {
         // The vendored OpenSSL has no idea where this system keeps its authorities; librdkafka looks for them.
         settings.set("ssl.ca.location", "probe");
     }
-    Ok(())
-}
-
-fn set_sasl(settings: &mut ClientConfig, sasl: &SaslConfig) -> Result<(), StartError> {
-    let password = fs::read_to_string(&sasl.password_file).map_err(|error| {
-        StartError::new(format!("kafka.sasl.password_file {}: {error}", sasl.password_file.display()))
-    })?;
-    settings.set("sasl.mechanism", sasl.mechanism.name());
-    settings.set("sasl.username", &sasl.username);
-    settings.set("sasl.password", password.trim_end_matches(['\r', '\n']));
-    Ok(())
 }

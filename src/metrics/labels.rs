@@ -114,18 +114,21 @@ pub enum RebuildReason {
     Failed,
     /// No broker could be reached.
     Unreachable,
+    /// The files of the login or of TLS have changed.
+    Credentials,
     /// The one before could not be made.
     NotCreated,
 }
 
 impl RebuildReason {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Fatal,
         Self::Watchdog,
         Self::AckDeadline,
         Self::QueueFull,
         Self::Failed,
         Self::Unreachable,
+        Self::Credentials,
         Self::NotCreated,
     ];
 
@@ -139,6 +142,7 @@ impl RebuildReason {
             Self::QueueFull => "queue_full",
             Self::Failed => "failed",
             Self::Unreachable => "unreachable",
+            Self::Credentials => "credentials",
             Self::NotCreated => "not_created",
         }
     }

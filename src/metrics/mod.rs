@@ -4,6 +4,7 @@
 //! enums of this crate or names from the configuration, never input. Counters whose labels are known are created at
 //! start, so that a rate is right from the first event on.
 
+mod credentials;
 mod labels;
 mod letters;
 mod repeats;
@@ -18,6 +19,7 @@ use prometheus::{
 
 use crate::callback::Kind;
 use crate::refusal::Refusal;
+pub use credentials::{ClientError, CredentialMetrics, CredentialState};
 pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, DeliveryState, Outcome, RebuildReason};
 pub use letters::{LetterGauges, LetterMetrics, LetterState};
 pub use repeats::RepeatsMetrics;
@@ -70,6 +72,8 @@ pub struct Metrics {
     state: IntGaugeVec,
     /// The certificate of the callback listener.
     pub tls: TlsMetrics,
+    /// Logins and TLS towards Kafka.
+    pub credentials: CredentialMetrics,
     /// The window of repeats.
     pub repeats: RepeatsMetrics,
     /// The spool.
@@ -122,11 +126,7 @@ impl Metrics {
                 &SECONDS,
             ),
             outstanding: declare.gauge("kafka_outstanding_messages", "Messages without a delivery report."),
-            failures: declare.counters(
-                "kafka_delivery_failures_total",
-                "Failed deliveries, by failure.",
-                &["failure"],
-            ),
+            failures: declare.counters("kafka_delivery_failures_total", "Failed deliveries, by failure.", &["failure"]),
             queue_messages: declare.gauge("kafka_queue_messages", "Messages in the producer's queue."),
             queue_bytes: declare.gauge("kafka_queue_bytes", "Bytes in the producer's queue."),
             brokers: declare.gauges("kafka_brokers", "Brokers by state of the connection.", &["state"]),
@@ -146,6 +146,7 @@ impl Metrics {
             key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
             state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
             tls: TlsMetrics::new(&mut declare),
+            credentials: CredentialMetrics::new(&mut declare),
             repeats: RepeatsMetrics::new(&mut declare),
             spool: SpoolMetrics::new(&mut declare),
             letters: LetterMetrics::new(&mut declare, failures),

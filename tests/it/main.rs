@@ -23,6 +23,7 @@ mod outage;
 mod real_dead_letters;
 mod real_kafka;
 mod real_kafka_check;
+mod real_kafka_credentials;
 mod real_kafka_security;
 mod repeats;
 mod repeats_window;

@@ -16,7 +16,7 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
     ("callback", &["event"], &["serde", "serde_json", "md5", "hex", "subtle", "zeroize", "bytes"]),
     ("message", &["event"], &["serde", "serde_json", "bytes", "sha2"]),
     ("spool", &["event", "message"], &["crc32c", "rustix", "tracing", "bytes"]),
-    ("kafka", &["message"], &["rdkafka", "tokio", "tracing"]),
+    ("kafka", &["message"], &["openssl", "rdkafka", "tokio", "tracing", "zeroize"]),
     ("metrics", &["callback", "event", "refusal"], &["prometheus", "tracing"]),
     ("delivery", &["event", "message", "kafka", "spool", "metrics", "clock"], &["tokio", "tokio_util", "tracing"]),
     (

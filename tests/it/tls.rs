@@ -506,8 +506,7 @@ fn files_that_make_no_pair_keep_the_old_one_and_say_so_once_until_they_are_mende
             thread::sleep(Duration::from_secs(6));
             assert_eq!((rejected(), program.metric(REJECTED), program.metric(USABLE)), (1, 1.0, 0.0));
         }
-        let line =
-            program.log().lines().filter(|line| line.contains("cannot be replaced")).next_back().unwrap().to_owned();
+        let line = program.log().lines().rfind(|line| line.contains("cannot be replaced")).unwrap().to_owned();
         assert!(line.contains(says) && line.contains("\"ERROR\""), "{line}");
         // Mended by the old pair, which was in use all the time.
         authority.mount(&old.certificate, &old.key);

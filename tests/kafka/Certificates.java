@@ -9,7 +9,7 @@ import java.util.List;
 
 /**
  * Makes the certificates that the tests need, with the JDK's keytool: an authority; certificates of it for a broker
- * on this machine, for a broker elsewhere, and for a client; and an authority that nobody has asked for anything.
+ * on this machine, for a broker elsewhere, and for a client; expired ones; and an authority that nobody has asked for anything.
  *
  * <p>keytool runs within this process, because starting it a dozen times takes longer than all its work.
  *
@@ -31,20 +31,34 @@ public final class Certificates {
         certificates.signed("here", "san=ip:127.0.0.1,dns:localhost");
         certificates.signed("elsewhere", "san=dns:kafka.example.com");
         certificates.signed("client", "eku=clientAuth");
+        // A broker takes a new certificate while it runs only if it is for the same names.
+        certificates.expired("here-expired", "here", "san=ip:127.0.0.1,dns:localhost");
+        certificates.expired("client-expired", "client", "eku=clientAuth");
     }
 
     /** NAME.p12 and NAME.pem. */
     private void authority(String name) throws Exception {
-        keytool(name, "-genkeypair", "-dname", "CN=" + name, "-ext", "bc:c", "-ext", "ku:c=keyCertSign");
+        // Older than what it signs: a chain with a link from its future is not believed.
+        keytool(name, "-genkeypair", "-dname", "CN=" + name, "-ext", "bc:c", "-ext", "ku:c=keyCertSign",
+                "-startdate", "-5d", "-validity", "8");
         keytool(name, "-exportcert", "-rfc", "-file", file(name + ".pem"));
     }
 
-    /** NAME.p12 with key and chain, NAME.pem with the certificate and NAME.key with its private key. */
     private void signed(String name, String extension) throws Exception {
-        keytool(name, "-genkeypair", "-dname", "CN=" + name);
+        signed(name, name, extension, "-1d", "2");
+    }
+
+    /** The same, good for a day that was over two days ago. */
+    private void expired(String name, String subject, String extension) throws Exception {
+        signed(name, subject, extension, "-3d", "1");
+    }
+
+    /** NAME.p12 with key and chain, NAME.pem with the certificate and NAME.key with its private key. */
+    private void signed(String name, String subject, String extension, String start, String days) throws Exception {
+        keytool(name, "-genkeypair", "-dname", "CN=" + subject, "-validity", "2");
         keytool(name, "-certreq", "-file", file(name + ".request"));
         keytool("authority", "-gencert", "-rfc", "-ext", extension, "-infile", file(name + ".request"),
-                "-outfile", file(name + ".pem"));
+                "-outfile", file(name + ".pem"), "-startdate", start, "-validity", days);
         Files.writeString(folder.resolve("chain"), read(name + ".pem") + read("authority.pem"));
         // The authority is not in this store, so keytool would ask whether to trust it.
         keytool(name, "-importcert", "-noprompt", "-file", file("chain"));
@@ -61,9 +75,6 @@ public final class Certificates {
                 "-storetype", "PKCS12", "-storepass", password));
         if (command.equals("-genkeypair")) {
             words.addAll(List.of("-keyalg", "EC", "-groupname", "secp256r1"));
-        }
-        if (command.equals("-genkeypair") || command.equals("-gencert")) {
-            words.addAll(List.of("-validity", "2"));
         }
         words.addAll(List.of(more));
         sun.security.tools.keytool.Main.main(words.toArray(String[]::new));

@@ -2,7 +2,7 @@
 //!
 //! It promises that a frame is convicted only after it was refused on a producer that held nothing else, that a
 //! convicted frame is done only when it is safe among the dead letters, and that a producer is replaced only when it
-//! is dead or owes an acknowledgement for too long.
+//! is dead, owes an acknowledgement for too long, or logs in with what does not count any more.
 
 use super::lane::Next;
 use super::protocol::{
@@ -224,7 +224,7 @@ impl Ladder {
         self.unreachable_until = Time::ZERO;
     }
 
-    fn lose_drain(&mut self, cause: Cause, now: Time, commands: &mut Vec<Command>) {
+    pub(super) fn lose_drain(&mut self, cause: Cause, now: Time, commands: &mut Vec<Command>) {
         let suspicious = cause == Cause::Fatal && self.drain.deaths() >= DEATHS_BEFORE_SUSPICION;
         if let Some(generation) = self.drain.reporting() {
             self.backlog.abandon(generation, suspicious);
@@ -233,7 +233,7 @@ impl Ladder {
         self.drain.lose(cause, now, self.settings.backoff, commands);
     }
 
-    fn lose_trial(&mut self, cause: Cause, now: Time, commands: &mut Vec<Command>) {
+    pub(super) fn lose_trial(&mut self, cause: Cause, now: Time, commands: &mut Vec<Command>) {
         if let Some(generation) = self.trial.reporting() {
             self.backlog.abandon(generation, false);
         }

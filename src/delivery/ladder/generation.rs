@@ -1,6 +1,7 @@
 //! What the client and the shell say about producers, as opposed to messages.
 //!
 //! It promises that word of a generation touches only the slot that the generation holds; of any other it is ignored.
+//! That credentials have changed is word of all of them.
 
 use super::protocol::{Cause, Command, Denial, Generation, Time};
 use super::{Ladder, Phase};
@@ -42,14 +43,34 @@ impl Ladder {
         self.turn(now, commands);
     }
 
-    /// The producer exists.
-    pub fn producer_ready(&mut self, generation: Generation, now: Time, commands: &mut Vec<Command>) {
+    /// Producers that are made from now on log in otherwise than those that exist, or are being made. `is_down`: Kafka
+    /// takes nothing through these. Where it does, and there is no spool for what is on its way, they stay.
+    pub fn credentials_changed(&mut self, is_down: bool, now: Time, commands: &mut Vec<Command>) {
         for slot in [&mut self.direct, &mut self.drain, &mut self.trial] {
-            if slot.created(generation) {
-                break;
+            slot.hope();
+        }
+        match self.phase {
+            Phase::Direct if self.spool_takes_frames() => self.leave_direct(Cause::Credentials, now, commands),
+            Phase::Direct if is_down => self.lose_direct(Cause::Credentials, Denial::ProducerLost, now, commands),
+            Phase::Direct | Phase::Stopped => {}
+            Phase::Behind | Phase::Handover(_) => {
+                if matches!(self.phase, Phase::Handover(_)) {
+                    self.give_up_handover(now, commands);
+                }
+                self.direct.lose(Cause::Credentials, now, self.settings.backoff, commands);
+                self.lose_drain(Cause::Credentials, now, commands);
+                self.lose_trial(Cause::Credentials, now, commands);
             }
         }
         self.turn(now, commands);
+    }
+
+    /// The producer exists. `false` if it is not wanted any more.
+    pub fn producer_ready(&mut self, generation: Generation, now: Time, commands: &mut Vec<Command>) -> bool {
+        let slots = [&mut self.direct, &mut self.drain, &mut self.trial];
+        let is_wanted = slots.into_iter().any(|slot| slot.created(generation));
+        self.turn(now, commands);
+        is_wanted
     }
 
     /// The producer could not be created.

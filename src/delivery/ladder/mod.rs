@@ -25,6 +25,7 @@
 //! | delivered | `Answer(Kafka)` | drain: frame done. Producer that is being left: `Answer(Kafka)` if open, and its frame is not published | frame done |
 //! | any report of a retired generation | ignored | ignored | ignored |
 //! | `brokers_unreachable` of the direct generation | well: → Spooling | no way back for `unreachable_period`, unless something is acknowledged or a probe succeeds | give up |
+//! | `credentials_changed` | well: → Spooling; else, if Kafka takes nothing: refuse what is sent, a new producer | new producers; what they held is sent again | give up, then likewise |
 //! | `tick`, ack deadline passed | well: → Spooling; else refuse what is late | – | deadline of the handover: give up |
 //! | `appended` | late word of refused frames: committed past | `Answer(Spool)` up to there | likewise |
 //! | `append_failed`, append hangs | – | refuse the batch; spool not well, probed until it is | likewise, give up |
@@ -56,7 +57,7 @@
 //!    broker is fatal) and **no message timeout** (`message.timeout.ms=0`): a timeout is a local failure behind which
 //!    later messages would be persisted. Giving up is the ladder's business alone.
 //! 5. A retired producer is purged at once and takes nothing more, and dropping it blocks nobody. A command of
-//!    `RetireProducer` may come before `producer_ready`; then that producer is dropped when it exists.
+//!    `RetireProducer` may come before `producer_ready`, which then gives `false`: that producer is dropped.
 //! 6. `StartProducer`, `ReadSpool`, `Commit`, `DeadLetter` and `ProbeSpool` are each answered once, `DeadLetter` after
 //!    an fsync. A read gives every frame of its range that still exists, in order, up to the `through` it names.
 //! 7. Bytes: of a message until its answer, and until its append is written; of a frame that was read until

@@ -146,6 +146,12 @@ impl Producer {
         self.delay(now, backoff);
     }
 
+    /// What kept it from working may be mended: the next generation comes soon.
+    pub(super) fn hope(&mut self) {
+        self.losses = 0;
+        self.not_before = Time::ZERO;
+    }
+
     /// Gives up the present generation in the course of things.
     pub(super) fn retire(&mut self, commands: &mut Vec<Command>) {
         commands.extend(self.detach().map(Command::RetireProducer));

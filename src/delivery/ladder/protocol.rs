@@ -127,6 +127,8 @@ pub enum Cause {
     Unreachable,
     /// Nothing was acknowledged for the watchdog time although messages were handed over.
     Watchdog,
+    /// Producers log in with something else from now on.
+    Credentials,
     /// The producer could not be created.
     NotCreated,
     /// The process is stopping.

@@ -93,12 +93,17 @@ impl Ladder {
                 self.deny(sequence, denial, commands);
             }
             if matches!(cause, Cause::Fatal | Cause::Watchdog) {
-                let through = self.last;
-                self.deny_all(Place::Sent, through, denial, commands);
-                self.deny_all(Place::Parked, through, denial, commands);
-                self.direct.lose(cause, now, self.settings.backoff, commands);
+                self.lose_direct(cause, denial, now, commands);
             }
         }
+    }
+
+    /// Gives up the direct producer where nothing can be spooled: all that it held is refused.
+    pub(super) fn lose_direct(&mut self, cause: Cause, denial: Denial, now: Time, commands: &mut Vec<Command>) {
+        let through = self.last;
+        self.deny_all(Place::Sent, through, denial, commands);
+        self.deny_all(Place::Parked, through, denial, commands);
+        self.direct.lose(cause, now, self.settings.backoff, commands);
     }
 
     /// Direct → Spooling. The spool takes frames.

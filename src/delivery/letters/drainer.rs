@@ -255,12 +255,14 @@ impl<S: Storage> Drainer<S> {
             self.enter(LetterState::Publishing);
         }
         let messages: Vec<_> = frames.iter().map(|frame| &frame.message).collect();
-        let (desk, watchdog) = (Arc::clone(&self.desk), self.shared.watchdog());
+        let (desk, shared, watchdog) = (Arc::clone(&self.desk), Arc::clone(&self.shared), self.shared.watchdog());
         let sent = post.send(&messages, |silence| {
             if silence >= SILENCE {
                 self.enter(LetterState::Unreachable);
             }
-            !desk.is_stopping() && silence < watchdog
+            // With other credentials it may be better received.
+            let is_outdated = silence > Duration::ZERO && shared.producers.revision() != post.revision;
+            !desk.is_stopping() && silence < watchdog && !is_outdated
         });
         let letters = &self.shared.metrics.letters;
         for outcome in sent.outcomes.iter().flatten() {
@@ -279,17 +281,19 @@ impl<S: Storage> Drainer<S> {
 
     /// The producer, or a new one if the topic could take a letter: to a topic that is not there nothing is sent.
     fn post(&mut self) -> Result<Post, LetterState> {
-        if let Some(post) = &self.post {
+        let revision = self.producers.revision();
+        if let Some(post) = self.post.as_ref().filter(|post| post.revision == revision) {
             return Ok(post.clone());
         }
+        self.give_up_producer();
         self.generation += 1;
-        let reports = Arc::new(Reports::default());
+        let reports = Reports::counted_by(&self.shared.metrics);
         let started = self.producers.start(self.generation, Purpose::Throughput, Arc::<Reports>::clone(&reports));
         let producer = started.map_err(|error| {
             tracing::error!(%error, "no producer for dead letters can be made; trying again");
             LetterState::Failing
         })?;
-        let post = Post { producer, reports };
+        let post = Post { producer, reports, revision };
         self.post = Some(post.clone());
         post.producer.probe(PROBE_PATIENCE).map_err(|error| {
             self.give_up_producer();

@@ -6,8 +6,10 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::kafka::{Failure, Observer, Producer, Report, SendError, Statistics};
+use super::super::link::client_error;
+use crate::kafka::{Failure, Observer, Producer, Report, SendError, Statistics, Trouble};
 use crate::message::Message;
+use crate::metrics::Metrics;
 
 /// How often a waiting thread looks at the time and at the end.
 const SLICE: Duration = Duration::from_millis(200);
@@ -16,10 +18,10 @@ const SLICE: Duration = Duration::from_millis(200);
 pub(super) type Outcome = Result<(), Failure>;
 
 /// Where the reports of one producer come in.
-#[derive(Default)]
 pub(super) struct Reports {
     arrived: Mutex<Arrived>,
     bell: Condvar,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -30,6 +32,10 @@ struct Arrived {
 }
 
 impl Reports {
+    pub(super) fn counted_by(metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { arrived: Mutex::default(), bell: Condvar::new(), metrics: Arc::clone(metrics) })
+    }
+
     fn arrived(&self) -> MutexGuard<'_, Arrived> {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -46,6 +52,10 @@ impl Observer for Reports {
         self.bell.notify_one();
     }
 
+    fn trouble(&self, _generation: u64, trouble: Trouble) {
+        self.metrics.credentials.error(client_error(trouble));
+    }
+
     fn unreachable(&self, _generation: u64) {}
 
     fn statistics(&self, _generation: u64, _statistics: &Statistics) {}
@@ -56,6 +66,8 @@ impl Observer for Reports {
 pub(super) struct Post {
     pub(super) producer: Arc<dyn Producer>,
     pub(super) reports: Arc<Reports>,
+    /// What it logs in with; see `Producers::revision`.
+    pub(super) revision: u64,
 }
 
 /// What is known of a batch.

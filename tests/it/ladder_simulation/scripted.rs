@@ -198,3 +198,55 @@ fn the_end_waits_for_the_spool_only_while_kafka_takes_its_frames() {
         assert!(ends.contains(&Command::Finished), "{ends:?}");
     }
 }
+
+/// New credentials while all is well: what is on its way goes to the spool, and a new producer is made. Where there is no
+/// spool for it, the producer that works stays.
+#[test]
+fn new_credentials_replace_a_producer_only_where_nothing_is_refused_for_it() {
+    let now = Time::from_secs(1);
+    let mut ladder = direct(now);
+    let old = send(&mut ladder, now);
+    let mut commands = Vec::new();
+    ladder.credentials_changed(false, now, &mut commands);
+    assert!(commands.contains(&Command::Append(old.sequence)), "{commands:?}");
+    assert_eq!(ladder.state(), State::Spooling);
+
+    let mut spoolless = Ladder::new(Settings::default(), None);
+    tick(&mut spoolless, now);
+    let kept = send(&mut spoolless, now);
+    commands.clear();
+    spoolless.credentials_changed(false, now, &mut commands);
+    assert_eq!(commands, [], "it works");
+    spoolless.credentials_changed(true, now, &mut commands);
+    assert!(commands.contains(&Command::RetireProducer(kept.generation)), "{commands:?}");
+}
+
+/// A producer that is being made when credentials change was made of the old ones: it must not stay.
+#[test]
+fn a_producer_that_is_being_made_when_credentials_change_is_not_wanted() {
+    let now = Time::from_secs(1);
+    let mut ladder = direct(now);
+    let old = send(&mut ladder, now);
+    let mut commands = Vec::new();
+    ladder.credentials_changed(true, now, &mut commands);
+    ladder.appended(old.sequence, now, &mut commands);
+    let later = now + Time::from_secs(1);
+    ladder.tick(later, &mut commands);
+    let started = |commands: &[Command]| {
+        commands
+            .iter()
+            .filter_map(|command| match command {
+                Command::StartProducer(generation, ..) => Some(*generation),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let made = *started(&commands).first().expect("a producer for the frame");
+    commands.clear();
+    ladder.credentials_changed(true, later, &mut commands);
+    assert!(commands.contains(&Command::RetireProducer(made)), "{commands:?}");
+    assert!(!ladder.producer_ready(made, later, &mut commands));
+    ladder.tick(later + Time::from_secs(1), &mut commands);
+    let next = *started(&commands).first().expect("another one");
+    assert!(ladder.producer_ready(next, later, &mut commands));
+}

@@ -643,7 +643,7 @@ impl World {
 
     fn fault(&mut self) {
         let producers = self.kafka.producers.len();
-        let chosen = self.dice.below(17);
+        let chosen = self.dice.below(18);
         self.note(|| format!("fault {chosen}"));
         match chosen {
             0 => self.kafka.down = !self.kafka.down,
@@ -682,6 +682,10 @@ impl World {
             13 => self.disk.dead_letters_full = !self.disk.dead_letters_full,
             14 => self.ladder.brokers_probed(self.dice.percent(50), self.now, &mut self.commands),
             15 => self.disk.damage(&mut self.dice),
+            16 => {
+                let is_down = self.dice.percent(50);
+                self.ladder.credentials_changed(is_down, self.now, &mut self.commands);
+            }
             _ => self.kafka.down = true,
         }
         self.obey();

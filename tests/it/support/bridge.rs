@@ -140,6 +140,10 @@ impl Bridge {
         self.callbacks
     }
 
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// A load on this bridge, to be adjusted.
     pub(crate) fn load(&self, count: u64, rate: f64) -> Load {
         Load {

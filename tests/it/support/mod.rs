@@ -8,6 +8,7 @@ pub(crate) mod java;
 pub(crate) mod kafka;
 pub(crate) mod law;
 pub(crate) mod load;
+pub(crate) mod mounted;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod secure;

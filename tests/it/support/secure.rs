@@ -1,6 +1,6 @@
 //! One real broker that asks for TLS and a login, with certificates made for this run.
 //!
-//! Beside the plain listener, through which the tests look at what the topics hold, it has three others. Each user
+//! Beside the plain listener, through which the tests look at what the topics hold, it has four others. Each user
 //! exists for one mechanism alone, so a login shows that this mechanism was spoken. It creates topics that clients ask
 //! for, as brokers do unless they are told not to.
 
@@ -29,7 +29,7 @@ pub(crate) const USERS: [(&str, &str); 3] =
 pub(crate) struct SecureBroker {
     pub(crate) cluster: Cluster,
     folder: PathBuf,
-    ports: [u16; 3],
+    ports: [u16; 4],
 }
 
 /// One of the broker's listeners.
@@ -41,11 +41,13 @@ pub(crate) enum Door {
     LoginElsewhere,
     /// TLS with certificates on both sides.
     Mutual,
+    /// TLS and a login; the certificate has expired, until [`SecureBroker::renew_certificate`].
+    Expired,
 }
 
 impl SecureBroker {
     fn start() -> Self {
-        let ports: [u16; 3] = free_ports(3).try_into().unwrap();
+        let ports: [u16; 4] = free_ports(4).try_into().unwrap();
         let mut folder = PathBuf::new();
         let cluster = Cluster::start_with(1, |_, home| {
             folder = home.join("certificates");
@@ -101,6 +103,26 @@ impl SecureBroker {
         client
     }
 
+    /// Gives the listener with the expired certificate a good one.
+    pub(crate) fn renew_certificate(&self) {
+        let property = "listener.name.expired.ssl.keystore.location";
+        self.alter(&["property", property, &self.file("here.p12")]);
+    }
+
+    /// Creates a user for SCRAM-SHA-512, or gives an old one another password. Connections live on.
+    pub(crate) fn set_password(&self, user: &str, password: &str) {
+        self.alter(&["password", user, password]);
+    }
+
+    fn alter(&self, change: &[&str]) {
+        run_java("Alter.java", &[&[self.cluster.brokers().as_str()], change].concat());
+    }
+
+    /// What one of the files holds that were made for this broker.
+    pub(crate) fn content(&self, name: &str) -> Vec<u8> {
+        fs::read(self.folder.join(name)).unwrap()
+    }
+
     fn login_with(&self, mechanism: &str, password: &str) -> String {
         let (user, password) = (user_of(mechanism), self.file(password));
         format!("sasl: {{mechanism: {mechanism}, username: {user}, password_file: {password}}}")
@@ -121,9 +143,9 @@ fn user_of(mechanism: &str) -> &'static str {
     USERS.iter().find(|(name, _)| *name == mechanism).unwrap().1
 }
 
-fn extras(folder: &Path, ports: [u16; 3]) -> Extras {
+fn extras(folder: &Path, ports: [u16; 4]) -> Extras {
     let listener = |name, protocol, port| Listener { name, protocol, host: "127.0.0.1", port };
-    let [login, elsewhere, mutual] = ports;
+    let [login, elsewhere, mutual, expired] = ports;
     let store = |listener: &str, name: &str| {
         let file = folder.join(name).display().to_string();
         format!(
@@ -135,6 +157,7 @@ fn extras(folder: &Path, ports: [u16; 3]) -> Extras {
     };
     let mut properties =
         store("login", "here.p12") + &store("elsewhere", "elsewhere.p12") + &store("mutual", "here.p12");
+    properties += &store("expired", "here-expired.p12");
     let authority = folder.join("authority.pem");
     let authority = authority.display();
     write!(
@@ -147,7 +170,7 @@ fn extras(folder: &Path, ports: [u16; 3]) -> Extras {
     )
     .unwrap();
     let module = "org.apache.kafka.common.security";
-    for door in ["login", "elsewhere"] {
+    for door in ["login", "elsewhere", "expired"] {
         writeln!(
             properties,
             "listener.name.{door}.plain.sasl.jaas.config={module}.plain.PlainLoginModule required \
@@ -167,6 +190,7 @@ fn extras(folder: &Path, ports: [u16; 3]) -> Extras {
             listener("LOGIN", "SASL_SSL", login),
             listener("ELSEWHERE", "SASL_SSL", elsewhere),
             listener("MUTUAL", "SSL", mutual),
+            listener("EXPIRED", "SASL_SSL", expired),
         ],
         properties,
         format: format.collect(),
