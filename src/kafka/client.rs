@@ -36,7 +36,7 @@ pub fn librdkafka_version() -> String {
 #[derive(Debug)]
 pub struct LibrdkafkaProducers {
     config: Arc<Config>,
-    credentials: Arc<Credentials>,
+    pub(super) credentials: Arc<Credentials>,
     topic: Arc<str>,
     complaints: Arc<Complaints>,
 }

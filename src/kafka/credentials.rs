@@ -144,3 +144,143 @@ impl Credentials {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::{PKey, Private};
+    use openssl::symm::Cipher;
+    use openssl::x509::X509;
+    use tempfile::TempDir;
+
+    use super::super::{LibrdkafkaProducers, Producers as _, SaslConfig, SaslMechanism, TlsConfig};
+    use super::*;
+
+    const PASSWORD: &str = "correct-horse-battery";
+
+    fn pair() -> (Vec<u8>, PKey<Private>) {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
+        let mut builder = X509::builder().unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        (builder.build().to_pem().unwrap(), key)
+    }
+
+    /// Good files of every kind.
+    struct Files {
+        folder: TempDir,
+        config: Config,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name);
+            let mut config = Config::new(vec!["127.0.0.1:1".to_owned()], "topic".to_owned());
+            config.tls = Some(TlsConfig {
+                ca_file: Some(path("ca.pem")),
+                certificate_file: Some(path("tls.crt")),
+                key_file: Some(path("tls.key")),
+            });
+            config.sasl = Some(SaslConfig {
+                mechanism: SaslMechanism::ScramSha512,
+                username: "user".to_owned(),
+                password_file: path("password"),
+            });
+            let files = Self { folder, config };
+            let (certificate, key) = pair();
+            files.put("ca.pem", &[certificate.clone(), pair().0].concat());
+            files.put("tls.crt", &certificate);
+            files.put("tls.key", &key.private_key_to_pem_pkcs8().unwrap());
+            files.put("password", format!("{PASSWORD}\r\n").as_bytes());
+            files
+        }
+
+        fn put(&self, name: &str, content: &[u8]) {
+            fs::write(self.folder.path().join(name), content).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_and_change_nothing() {
+        let files = Files::new();
+        let producers = LibrdkafkaProducers::new(&files.config).unwrap();
+        assert_eq!(producers.look(), Look::Usable(0));
+        let (other, key) = pair();
+        let locked = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"secret").unwrap();
+        let damaged = String::from_utf8([other.clone(), other.clone()].concat()).unwrap();
+        let last = damaged.rfind("BEGIN CERTIFICATE-----").unwrap() + 60;
+        let damaged = [&damaged.as_bytes()[..last], b"####", &damaged.as_bytes()[last + 4..]].concat();
+        let too_long = vec![b'x'; 1 << 20 | 1];
+        for (name, content, words) in [
+            ("password", b"\n".as_slice(), "holds no password"),
+            ("password", b"", "holds no password"),
+            ("password", b"two\nlines", "more than one line"),
+            ("password", b"\xff\xfe", "is not UTF-8"),
+            ("password", &too_long, "is longer than"),
+            ("ca.pem", b"no authority", "holds no certificate"),
+            ("ca.pem", b"", "holds no certificate"),
+            ("ca.pem", &damaged, "certificate 2 of 2 in it cannot be read"),
+            ("tls.crt", b"\0", "is no text"),
+            ("tls.key", b"-----BEGIN PRIVATE KEY-----", "holds no private key"),
+            ("tls.key", &locked, "holds a key with a password"),
+            ("tls.key", &key.private_key_to_pem_pkcs8().unwrap(), "does not belong to the certificate"),
+            ("tls.crt", &other, "does not belong to the certificate"),
+        ] {
+            let good = fs::read(files.folder.path().join(name)).unwrap();
+            files.put(name, content);
+            let Look::Unusable(fault) = producers.look() else { panic!("{name} with {content:?}") };
+            assert!(fault.contains(words) && fault.contains(files.folder.path().to_str().unwrap()), "{fault}");
+            assert!(producers.check().is_ok(), "a producer can be made all the same");
+            files.put(name, &good);
+            assert_eq!(producers.look(), Look::Usable(0), "{name}");
+        }
+        fs::remove_file(files.folder.path().join("password")).unwrap();
+        assert!(matches!(producers.look(), Look::Unusable(_)));
+        assert_eq!(producers.revision(), 0);
+    }
+
+    #[test]
+    fn what_has_changed_is_taken_and_counts_for_dead_letters_too() {
+        let files = Files::new();
+        let producers = LibrdkafkaProducers::new(&files.config).unwrap();
+        let letters = producers.for_dead_letters();
+        files.put("password", b"another");
+        assert_eq!((producers.look(), letters.revision()), (Look::Usable(1), 1));
+        let (certificate, key) = pair();
+        files.put("tls.crt", &certificate);
+        assert!(matches!(producers.look(), Look::Unusable(_)), "between two writes they do not fit");
+        files.put("tls.key", &key.private_key_to_pem_pkcs8().unwrap());
+        assert_eq!(producers.look(), Look::Usable(2));
+        assert_eq!(producers.credentials.contents().password(), Some("another"));
+    }
+
+    #[test]
+    fn no_secret_is_ever_shown() {
+        let files = Files::new();
+        let producers = LibrdkafkaProducers::new(&files.config).unwrap();
+        let contents = Contents::read(&files.config).unwrap();
+        assert_eq!(contents.password(), Some(PASSWORD));
+        let shown = format!("{:?} {producers:?} {contents:?} {:?}", files.config, producers.credentials);
+        assert!(!shown.contains(PASSWORD) && !shown.contains(&format!("{:?}", PASSWORD.as_bytes())), "{shown}");
+        assert!(!shown.contains("BEGIN") && !shown.contains("[45, 45"), "{shown}");
+    }
+
+    #[test]
+    fn a_list_of_revocations_brings_no_authorities() {
+        let mut files = Files::new();
+        files.put("crl.pem", &pair().0);
+        let path = files.folder.path().join("crl.pem").to_str().unwrap().to_owned();
+        files.config.properties.insert(REVOCATIONS.to_owned(), path);
+        let error = Contents::read(&files.config).unwrap_err();
+        assert!(error.to_string().contains("holds certificates"), "{error}");
+    }
+}

@@ -82,6 +82,7 @@ impl Trial {
         // Said, and not shouted: librdkafka repeats it several times a second.
         let said = self.bridge.log().lines().filter(|line| line.contains("\"ERROR\"")).count();
         assert!((1..=12).contains(&said), "{said} lines of errors\n{}", self.bridge.log());
+        println!("{}\n{ready}", self.bridge.log());
         assert!(!self.bridge.log().contains("straight to Kafka"), "{}", self.bridge.log());
     }
 
