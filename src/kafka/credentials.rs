@@ -228,7 +228,7 @@ mod tests {
             ("password", &too_long, "is longer than"),
             ("ca.pem", b"no authority", "holds no certificate"),
             ("ca.pem", b"", "holds no certificate"),
-            ("ca.pem", &damaged, "certificate 2 of 2 in it cannot be read"),
+            ("ca.pem", &damaged, "not all of the 2 certificate(s)"),
             ("tls.crt", b"\0", "is no text"),
             ("tls.key", b"-----BEGIN PRIVATE KEY-----", "holds no private key"),
             ("tls.key", &locked, "holds a key with a password"),

@@ -19,11 +19,10 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<X509>, String> {
     if announced == 0 {
         return Err("holds no certificate (PEM)".to_owned());
     }
-    let found = X509::stack_from_pem(bytes).unwrap_or_default();
-    if found.len() != announced {
-        return Err(format!("certificate {} of {announced} in it cannot be read", found.len() + 1));
+    match X509::stack_from_pem(bytes) {
+        Ok(found) if found.len() == announced => Ok(found),
+        _ => Err(format!("not all of the {announced} certificate(s) in it can be read")),
     }
-    Ok(found)
 }
 
 /// The private key in `bytes`.
