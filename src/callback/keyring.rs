@@ -3,9 +3,9 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::{fmt, fs, io};
+use std::{fmt, fs, io, str};
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{Config, KeyConfig};
 
@@ -108,32 +108,36 @@ impl std::error::Error for KeyError {}
 /// # Errors
 /// If the file cannot be read, or holds something that is no key of the provider.
 pub fn read_key(config: &KeyConfig, length_min: usize) -> Result<Key, KeyError> {
-    let mut text = read(&config.file)?;
-    let result = judge(text.trim(), length_min).map(|secret| {
-        let scope = Scope { app_ids: config.app_ids.clone(), push_domains: config.push_domains.clone() };
-        Key::new(&config.name, secret, scope)
-    });
-    text.zeroize();
-    result
+    let content = read(&config.file).map_err(KeyError::Unreadable)?;
+    let text = str::from_utf8(&content).map_err(|_| KeyError::NotAlphanumeric)?;
+    let secret = judge(text.trim(), length_min)?;
+    let scope = Scope { app_ids: config.app_ids.clone(), push_domains: config.push_domains.clone() };
+    Ok(Key::new(&config.name, secret, scope))
 }
 
 /// Most bytes that are read of a key file: no key is longer, and a mistaken path may lead anywhere.
-const FILE_BYTES_MAX: u64 = 4096;
+const FILE_BYTES_MAX: usize = 4096;
 
-fn read(file: &Path) -> Result<String, KeyError> {
-    let open = || {
-        // A pipe or a device would be waited for, or read, without end.
-        if !fs::metadata(file)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+/// The beginning of a file, wiped when it goes. The buffer is as long as it will ever be: one that grows leaves copies
+/// of its content behind.
+fn read(file: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // A pipe or a device would be waited for, or read, without end.
+    if !fs::metadata(file)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut file = fs::File::open(file)?;
+    let mut content = Zeroizing::new(vec![0; FILE_BYTES_MAX]);
+    let mut length = 0;
+    while let Some(rest) = content.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
-        let mut text = String::new();
-        fs::File::open(file)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    open().map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => KeyError::NotAlphanumeric,
-        _ => KeyError::Unreadable(error),
-    })
+    }
+    content.truncate(length);
+    Ok(content)
 }
 
 fn judge(secret: &str, length_min: usize) -> Result<&str, KeyError> {
@@ -144,6 +148,17 @@ fn judge(secret: &str, length_min: usize) -> Result<&str, KeyError> {
         length if length < length_min => Err(KeyError::TooShort(length)),
         _ => Ok(secret),
     }
+}
+
+/// What became of a key whose file was read again.
+#[derive(Debug)]
+pub enum Reread {
+    /// The file holds the key that is in use.
+    Same,
+    /// The file holds another key.
+    Changed,
+    /// The file gives no key; the one in use stays.
+    Rejected(KeyError),
 }
 
 /// Every active key.
@@ -168,13 +183,17 @@ impl Keyring {
         if faults.is_empty() { Ok(Self::new(keys)) } else { Err(faults) }
     }
 
-    /// Whether `other` holds the same keys for the same purposes.
+    /// Reads every key file of `config` again. Each key changes on its own: one whose file is unusable stays as it was.
+    /// What became of each is told in the order of the configuration, in which the keys of this ring must stand too.
     #[must_use]
-    pub fn is_same_as(&self, other: &Self) -> bool {
-        self.keys.len() == other.keys.len()
-            && self.keys.iter().zip(&other.keys).all(|(ours, theirs)| {
-                ours.name == theirs.name && ours.secret == theirs.secret && ours.scope == theirs.scope
-            })
+    pub fn reread(&self, config: &Config) -> (Self, Vec<Reread>) {
+        let again = |(named, old): (&KeyConfig, &Key)| match read_key(named, config.key_length_min) {
+            Ok(key) if key.secret == old.secret => (old.clone(), Reread::Same),
+            Ok(key) => (key, Reread::Changed),
+            Err(error) => (old.clone(), Reread::Rejected(error)),
+        };
+        let (keys, found) = config.keys.iter().zip(&self.keys).map(again).unzip();
+        (Self { keys }, found)
     }
 
     /// A ring of `keys`, in the order of the configuration.

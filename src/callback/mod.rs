@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use auth::{AuthenticCallback, Inauthentic, Rejection, Window, authenticate, sign};
-pub use keyring::{ActiveKeyring, Key, KeyError, Keyring, Scope, read_key};
+pub use keyring::{ActiveKeyring, Key, KeyError, Keyring, Reread, Scope, read_key};
 pub use members::Malformed;
 pub use normalise::{Normalised, Unusable, UnusableReason};
 pub use redact::Redaction;

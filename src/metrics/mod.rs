@@ -69,6 +69,7 @@ pub struct Metrics {
     /// Whether a 200 could be made true: 1 or 0.
     pub ready: IntGauge,
     key_reloads: IntCounterVec,
+    key_rejected: IntGaugeVec,
     state: IntGaugeVec,
     /// The certificate of the callback listener.
     pub tls: TlsMetrics,
@@ -144,6 +145,7 @@ impl Metrics {
             ),
             ready: declare.gauge("ready", "Whether a 200 could be made true now: 1 or 0."),
             key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
+            key_rejected: declare.gauges("key_file_rejected", "Whether a key file cannot be used: 1 or 0.", &["key"]),
             state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
             tls: TlsMetrics::new(&mut declare),
             credentials: CredentialMetrics::new(&mut declare),
@@ -171,6 +173,7 @@ impl Metrics {
         }
         for key in key_names {
             self.authentic.with_label_values(&[*key, Kind::Recording.label()]);
+            self.key_rejected.with_label_values(&[*key]);
         }
         for failure in failures {
             self.failures.with_label_values(&[*failure]);
@@ -260,9 +263,14 @@ impl Metrics {
         self.connection_faults.with_label_values(&[fault.label()]).inc();
     }
 
-    /// Counts a change of the key files that was taken over, or could not be.
+    /// Counts a change of a key file that was taken over, or could not be.
     pub fn keys_reloaded(&self, taken: bool) {
         self.key_reloads.with_label_values(&[if taken { "taken" } else { "rejected" }]).inc();
+    }
+
+    /// Says whether the file of a key cannot be used.
+    pub fn key_file_rejected(&self, key_name: &str, rejected: bool) {
+        self.key_rejected.with_label_values(&[key_name]).set(i64::from(rejected));
     }
 
     /// Everything in the text format of Prometheus.

@@ -57,10 +57,10 @@ pub(crate) fn write_config(folder: &Path, kafka: &str, more: &str) -> PathBuf {
     fs::write(folder.join("key"), KEY).unwrap();
     let mut config = format!(
         "admin: {{listen: 127.0.0.1:0}}\n\
-         callback: {{keys: [{{name: tests, file: key}}]}}\n\
          kafka: {{{kafka}}}\n"
     );
     for (section, usual) in [
+        ("callback:", "{keys: [{name: tests, file: key}]}"),
         ("http:", format!("{{listen: 127.0.0.1:0, path: {PATH}}}").as_str()),
         ("log:", "{format: json}"),
         ("shutdown:", "{drain_delay: 0s}"),
