@@ -3,6 +3,7 @@
 //! Start: producer (absent brokers are an outage, not an error) → admin listener → callback listener. Stop: not
 //! ready → drain delay → close the listener → finish requests → finish deliveries → flush the producer → exit.
 
+mod clock;
 mod descriptors;
 mod drain;
 mod files;
@@ -252,9 +253,12 @@ impl Wired {
         let signals = Signals::take_over().map_err(|error| AppError::System("signal handler", error))?;
         let parts = Parts {
             config: self.config.http.clone(),
+        let clock_offset = Arc::new(ClockOffset::new(self.clock.monotonic()));
+        let window = Window::new(&self.config.callback);
             delivery_time: self.config.kafka.ack_deadline,
             keyring: Arc::clone(&self.keyring),
-            window: Window::new(&self.config.callback),
+            window,
+            clock_offset: Arc::clone(&clock_offset),
             redaction: Redaction::new(&self.config.callback.masked_names),
             delivery: self.delivery.clone(),
             readiness: self.readiness.clone(),
@@ -272,10 +276,12 @@ impl Wired {
             stop_accepting.clone(),
         ));
         connections.close();
-        // Signals are heard until the very end, so this task is never waited for.
+        // Signals are heard until the very end, so this task is never waited for; nor is the watch of the clock.
         TaskTracker::new().spawn(signals.forward_to(shutdown.clone()));
         tracing::info!("serving");
 
+        let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
+        TaskTracker::new().spawn(clock::watch(clock_offset, window, clock, metrics));
         shutdown.requested().await;
         self.readiness.stop();
         tokio::select! {

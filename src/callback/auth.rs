@@ -19,6 +19,9 @@ use crate::event::Timestamp;
 
 /// Seconds between the making of a signature and its expiry, by the provider's documentation.
 const SIGNATURE_LIFE_SECONDS: i64 = 600;
+/// The sender's last retry comes this long after its first attempt, at most: 12 times a minute's rest and 20 s of waiting
+/// for an answer.
+const LAST_RETRY_SECONDS: i64 = 12 * (60 + 20);
 
 /// When a signature counts.
 #[derive(Debug, Clone, Copy)]
@@ -38,11 +41,29 @@ impl Window {
         }
     }
 
-    fn judge(self, t: i64, now: i64) -> Result<(), Inauthentic> {
+    /// From how many seconds that our clock is ahead of the sender's every callback is refused as expired.
+    #[must_use]
+    pub fn refuses_all_when_ahead(self) -> i64 {
+        SIGNATURE_LIFE_SECONDS.saturating_add(self.grace_seconds)
+    }
+
+    /// From how many seconds that our clock is ahead the sender's last retries are refused as expired.
+    #[must_use]
+    pub fn refuses_late_retries_when_ahead(self) -> i64 {
+        self.refuses_all_when_ahead().saturating_sub(LAST_RETRY_SECONDS).max(0)
+    }
+
+    /// From how many seconds that our clock is behind callbacks are refused as too far ahead.
+    #[must_use]
+    pub fn refuses_when_behind(self) -> i64 {
+        self.ahead_seconds.saturating_sub(SIGNATURE_LIFE_SECONDS)
+    }
+
+    fn judge(self, t: i64, now: i64) -> Result<(), Untimely> {
         if t < now.saturating_sub(self.grace_seconds) {
-            Err(Inauthentic::Expired)
+            Err(Untimely::Expired)
         } else if t > now.saturating_add(self.ahead_seconds) {
-            Err(Inauthentic::TooFarAhead)
+            Err(Untimely::TooFarAhead)
         } else {
             Ok(())
         }
@@ -68,6 +89,24 @@ pub enum Inauthentic {
     ScopeMemberMissing,
 }
 
+/// How a signature is out of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untimely {
+    /// Too old.
+    Expired,
+    /// Further ahead than the provider ever signs.
+    TooFarAhead,
+}
+
+impl From<Untimely> for Inauthentic {
+    fn from(untimely: Untimely) -> Self {
+        match untimely {
+            Untimely::Expired => Self::Expired,
+            Untimely::TooFarAhead => Self::TooFarAhead,
+        }
+    }
+}
+
 /// Why a body is not an authentic callback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
@@ -75,6 +114,16 @@ pub enum Rejection {
     Malformed(Malformed),
     /// Not signed by one of our keys.
     Inauthentic(Inauthentic),
+    /// Signed by one of our keys, at another time: a late retry, a replay, or a clock that is wrong. Whoever calls is to
+    /// see no difference to [`Rejection::Inauthentic`].
+    Untimely {
+        /// How it is out of time.
+        untimely: Untimely,
+        /// Place of the key in the keyring.
+        key_index: usize,
+        /// The sender's second at which it signed.
+        signed_at: i64,
+    },
 }
 
 /// A body whose sender holds one of our keys. What it says is not judged yet.
@@ -82,6 +131,7 @@ pub enum Rejection {
 pub struct AuthenticCallback<'a> {
     members: Members<'a>,
     key_index: usize,
+    signed_at: i64,
     signed_seconds_ago: i64,
 }
 
@@ -90,6 +140,12 @@ impl AuthenticCallback<'_> {
     #[must_use]
     pub fn key_index(&self) -> usize {
         self.key_index
+    }
+
+    /// The second at which the sender signed, by its own clock.
+    #[must_use]
+    pub fn signed_at(&self) -> i64 {
+        self.signed_at
     }
 
     /// Seconds between the making of the signature and now, at least 0. Shows whether the sender renews `t` when it retries.
@@ -136,26 +192,33 @@ pub fn authenticate<'a>(
     now: Timestamp,
 ) -> Result<AuthenticCallback<'a>, Rejection> {
     let members = Members::parse(body).map_err(Rejection::Malformed)?;
-    let (key_index, t) = prove(&members, keyring, window, now).map_err(Rejection::Inauthentic)?;
-    // The sender's clock may be ahead of ours; a negative age would make the sum of all ages fall.
-    let signed_seconds_ago = (now.seconds() - (t - SIGNATURE_LIFE_SECONDS)).max(0);
-    Ok(AuthenticCallback { members, key_index, signed_seconds_ago })
+    let (digits, sign) = signature(&members).map_err(Rejection::Inauthentic)?;
+    let t = ten_digits(digits).ok_or(Rejection::Inauthentic(Inauthentic::SignatureMalformed))?;
+    let signed_at = t - SIGNATURE_LIFE_SECONDS;
+    // The signature is compared in any case: whether a callback out of time is one of ours tells a wrong clock.
+    match (window.judge(t, now.seconds()), signer(digits, &sign, &members, keyring)) {
+        (Ok(()), Ok(key_index)) => {
+            // The sender's clock may be ahead of ours; a negative age would make the sum of all ages fall.
+            let signed_seconds_ago = (now.seconds() - signed_at).max(0);
+            Ok(AuthenticCallback { members, key_index, signed_at, signed_seconds_ago })
+        }
+        (Ok(()), Err(inauthentic)) => Err(Rejection::Inauthentic(inauthentic)),
+        (Err(untimely), Ok(key_index)) => Err(Rejection::Untimely { untimely, key_index, signed_at }),
+        (Err(untimely), Err(_)) => Err(Rejection::Inauthentic(untimely.into())),
+    }
 }
 
-fn prove(
-    members: &Members<'_>,
-    keyring: &Keyring,
-    window: Window,
-    now: Timestamp,
-) -> Result<(usize, i64), Inauthentic> {
+/// The source text of `t`, and `sign`.
+fn signature<'a>(members: &Members<'a>) -> Result<(&'a str, String), Inauthentic> {
     let (Some(t), Some(sign)) = (members.get("t"), members.get("sign")) else {
         return Err(Inauthentic::SignatureMissing);
     };
-    let digits = t.get();
-    let seconds = ten_digits(digits).ok_or(Inauthentic::SignatureMalformed)?;
     let sign = String::deserialize(sign).map_err(|_| Inauthentic::SignatureMalformed)?;
-    window.judge(seconds, now.seconds())?;
+    Ok((t.get(), sign))
+}
 
+/// The place of the first key that makes `sign` of `digits` and is good for what the callback names.
+fn signer(digits: &str, sign: &str, members: &Members<'_>, keyring: &Keyring) -> Result<usize, Inauthentic> {
     // Every key is tried, whatever the ones before it gave, so that the time taken tells nothing.
     let matches: Vec<Choice> =
         keyring.keys().iter().map(|key| self::sign(key, digits).as_bytes().ct_eq(sign.as_bytes())).collect();
@@ -163,7 +226,7 @@ fn prove(
     for (index, (key, matched)) in keyring.keys().iter().zip(matches).enumerate() {
         if bool::from(matched) {
             match in_scope(key, members) {
-                Ok(()) => return Ok((index, seconds)),
+                Ok(()) => return Ok(index),
                 Err(reason) => verdict = reason,
             }
         }

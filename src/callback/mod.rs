@@ -7,6 +7,7 @@
 //! This module does not know HTTP, Kafka, metrics or the clock.
 
 mod auth;
+mod clock_offset;
 mod keyring;
 mod members;
 mod normalise;
@@ -16,7 +17,8 @@ mod remains;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use auth::{AuthenticCallback, Inauthentic, Rejection, Window, authenticate, sign};
+pub use auth::{AuthenticCallback, Inauthentic, Rejection, Untimely, Window, authenticate, sign};
+pub use clock_offset::{ClockOffset, Reminder, Standing};
 pub use keyring::{ActiveKeyring, Key, KeyError, Keyring, Reread, Scope, read_key};
 pub use members::Malformed;
 pub use normalise::{Normalised, Unusable, UnusableReason};

@@ -16,7 +16,9 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
 use super::budget::{Budget, Share};
 use super::{Config, Readiness, admin, head, letter};
-use crate::callback::{self, ActiveKeyring, Inauthentic, Malformed, Normalised, Redaction, Rejection, Window};
+use crate::callback::{
+    self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Malformed, Normalised, Redaction, Rejection, Window,
+};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, DeliveryError, SetAsideError};
 use crate::event::Timestamp;
@@ -35,6 +37,8 @@ pub struct Parts {
     pub keyring: Arc<ActiveKeyring>,
     /// When a signature counts.
     pub window: Window,
+    /// What signatures tell of our clock.
+    pub clock_offset: Arc<ClockOffset>,
     /// What is masked.
     pub redaction: Redaction,
     /// Where messages go.
@@ -80,7 +84,7 @@ impl Intake {
             Err(refusal) => return in_flight.resolve(&Verdict::Refused(refusal), &Subject::default()),
         };
         in_flight.body_is_whole();
-        let judged = self.judge(&body);
+        let judged = self.judge(&body, in_flight.started());
         // A delivery may take long, and needs the message alone.
         drop(body);
         match judged {
@@ -121,16 +125,23 @@ impl Intake {
     }
 
     /// Authentication, normalisation, encoding: pure but for the clock and the counters.
-    fn judge(&self, body: &[u8]) -> Judged {
+    fn judge(&self, body: &[u8], started: Instant) -> Judged {
         let parts = &self.parts;
         let received_at = Timestamp::from(self.clock.wall());
         let keyring = parts.keyring.current();
         let authentic = match callback::authenticate(body, &keyring, parts.window, received_at) {
             Ok(authentic) => authentic,
-            Err(rejection) => return Judged::Settled(Verdict::Refused(rejection.into()), Subject::default()),
+            Err(rejection) => {
+                let refusal = Refusal::from(rejection);
+                if let Rejection::Untimely { key_index, signed_at, .. } = rejection {
+                    parts.clock_offset.signed(signed_at, started);
+                    parts.metrics.untimely(key_name(&keyring, key_index), refusal);
+                }
+                return Judged::Settled(Verdict::Refused(refusal), Subject::default());
+            }
         };
-        let key_name = keyring.keys().get(authentic.key_index()).map_or("", callback::Key::name);
-        parts.metrics.authentic(key_name, authentic.kind().ok());
+        parts.clock_offset.signed(authentic.signed_at(), started);
+        parts.metrics.authentic(key_name(&keyring, authentic.key_index()), authentic.kind().ok());
         #[expect(clippy::cast_precision_loss, reason = "the window bounds it to some thousands of seconds")]
         parts.metrics.signature_age.observe(authentic.signed_seconds_ago() as f64);
         match authentic.normalise(&parts.redaction) {
@@ -212,6 +223,10 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+fn key_name(keyring: &Keyring, index: usize) -> &str {
+    keyring.keys().get(index).map_or("", callback::Key::name)
+}
+
 /// Reads a body of at most `bytes_max`, which has its `share` of the budget until it is whole. A body that comes in one piece, as nearly all do, is not copied.
 async fn read_body(mut body: Incoming, bytes_max: usize, mut share: Share) -> Result<Bytes, Refusal> {
     let mut first = Bytes::new();
@@ -268,6 +283,8 @@ impl From<Rejection> for Refusal {
             Rejection::Inauthentic(Inauthentic::TooFarAhead) => Self::TooFarAhead,
             Rejection::Inauthentic(Inauthentic::OutOfScope) => Self::OutOfScope,
             Rejection::Inauthentic(Inauthentic::ScopeMemberMissing) => Self::ScopeMemberMissing,
+            // Nobody is to learn from the answer that a key of ours made the signature.
+            Rejection::Untimely { untimely, .. } => Rejection::Inauthentic(untimely.into()).into(),
         }
     }
 }

@@ -13,8 +13,8 @@ mod tls;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::callback::Kind;
@@ -45,6 +45,9 @@ pub struct Metrics {
     duration: HistogramVec,
     accepted_duration: Histogram,
     authentic: IntCounterVec,
+    untimely: IntCounterVec,
+    /// Seconds that our clock is ahead of the sender's; not a number until a signature tells.
+    pub clock_offset: Gauge,
     /// Time between signature and receipt.
     pub signature_age: Histogram,
     /// Unknown members that did not fit into an event.
@@ -108,6 +111,15 @@ impl Metrics {
                 "Authentic callbacks by the name of the key that signed them and by kind.",
                 &["key", "kind"],
             ),
+            untimely: declare.counters(
+                "untimely_callbacks_total",
+                "Callbacks refused as out of time although a key has signed them, by the name of the key and by reason.",
+                &["key", "reason"],
+            ),
+            clock_offset: declare.number(
+                "clock_offset_seconds",
+                "Seconds that our clock is ahead of the sender's, as far as signatures tell.",
+            ),
             signature_age: declare.histogram(
                 "signature_age_seconds",
                 "Time between the making of an authentic signature and its receipt.",
@@ -160,6 +172,7 @@ impl Metrics {
     fn completed(self, key_names: &[&str], failures: &[&str], librdkafka: &str) -> Self {
         self.create_known_series(key_names, failures);
         self.describe_build(librdkafka);
+        self.clock_offset.set(f64::NAN);
         self
     }
 
@@ -174,6 +187,9 @@ impl Metrics {
         for key in key_names {
             self.authentic.with_label_values(&[*key, Kind::Recording.label()]);
             self.key_rejected.with_label_values(&[*key]);
+            for refusal in [Refusal::Expired, Refusal::TooFarAhead] {
+                self.untimely.with_label_values(&[*key, refusal.label()]);
+            }
         }
         for failure in failures {
             self.failures.with_label_values(&[*failure]);
@@ -229,6 +245,11 @@ impl Metrics {
     /// Counts an authentic callback; `kind` is `None` where it names no readable type.
     pub fn authentic(&self, key_name: &str, kind: Option<Kind>) {
         self.authentic.with_label_values(&[key_name, kind.map_or("unreadable", Kind::label)]).inc();
+    }
+
+    /// Counts a callback that a key has signed, refused for being out of time.
+    pub fn untimely(&self, key_name: &str, refusal: Refusal) {
+        self.untimely.with_label_values(&[key_name, refusal.label()]).inc();
     }
 
     /// Counts a delivery report of failure under its label.
@@ -308,6 +329,10 @@ impl Declare {
 
     fn gauge(&mut self, name: &str, help: &str) -> IntGauge {
         register(&self.registry, IntGauge::new(prefixed(name), help).expect(CONSTANT))
+    }
+
+    fn number(&mut self, name: &str, help: &str) -> Gauge {
+        register(&self.registry, Gauge::new(prefixed(name), help).expect(CONSTANT))
     }
 
     fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recording_bridge::callback::{
-    Config, Inauthentic, Key, Keyring, Malformed, Normalised, Redaction, Rejection, Scope, UnusableReason, Window,
-    authenticate, sign,
+    Config, Inauthentic, Key, Keyring, Malformed, Normalised, Redaction, Rejection, Scope, Untimely, UnusableReason,
+    Window, authenticate, sign,
 };
 use recording_bridge::event::Timestamp;
 use recording_bridge::message::Message;
@@ -50,6 +50,8 @@ fn label(rejection: Rejection) -> &'static str {
         Rejection::Inauthentic(Inauthentic::SignatureMismatch) => "signature_mismatch",
         Rejection::Inauthentic(Inauthentic::Expired) => "expired",
         Rejection::Inauthentic(Inauthentic::TooFarAhead) => "too_far_ahead",
+        Rejection::Untimely { untimely: Untimely::Expired, .. } => "expired",
+        Rejection::Untimely { untimely: Untimely::TooFarAhead, .. } => "too_far_ahead",
         Rejection::Inauthentic(Inauthentic::OutOfScope) => "out_of_scope",
         Rejection::Inauthentic(Inauthentic::ScopeMemberMissing) => "scope_member_missing",
     }
@@ -191,6 +193,21 @@ fn a_signature_from_a_clock_ahead_of_ours_has_no_negative_age() {
         let body = signed(&json!({ "event_type": 100 }), t);
         let authentic = authenticate(body.as_bytes(), &keyring(Scope::default()), window(), now()).unwrap();
         assert_eq!(authentic.signed_seconds_ago(), age, "{t}");
+    }
+}
+
+#[test]
+fn a_signature_out_of_time_is_known_as_ours_only_if_a_key_in_scope_made_it() {
+    let of_another = Scope { app_ids: vec![7], ..Scope::default() };
+    for (t, untimely) in [(NOW - 421, Untimely::Expired), (NOW + 721, Untimely::TooFarAhead)] {
+        let ours = signed(&json!({ "event_type": 100, "appid": 1 }), t);
+        let verdict = |body: &str, scope: Scope| authenticate(body.as_bytes(), &keyring(scope), window(), now()).err();
+        let signed_at = i64::try_from(t).unwrap() - 600;
+        let known = Rejection::Untimely { untimely, key_index: 0, signed_at };
+        assert_eq!(verdict(&ours, Scope::default()), Some(known));
+        let stranger = Some(Rejection::Inauthentic(untimely.into()));
+        assert_eq!(verdict(&ours, of_another.clone()), stranger);
+        assert_eq!(verdict(&ours.replace("\"sign\":\"", "\"sign\":\"0"), Scope::default()), stranger);
     }
 }
 

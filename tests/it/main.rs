@@ -9,6 +9,7 @@
 
 mod brokers_lost;
 mod callback;
+mod clock_offset;
 mod config;
 mod dead_letters;
 mod deploy;
