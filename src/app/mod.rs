@@ -8,6 +8,7 @@ mod descriptors;
 mod drain;
 mod files;
 mod keys;
+mod memory;
 mod spools;
 
 use std::io;
@@ -20,7 +21,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::callback::{ActiveKeyring, Keyring, Redaction, Window};
+use crate::callback::{ActiveKeyring, ClockOffset, Keyring, Redaction, Window};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::delivery::{self, Delivery};
@@ -33,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::{Hangup, Shutdown, Signals};
 pub use drain::{Ending, Progress, SpoolDrain};
 use files::Files;
+pub(crate) use memory::keep_private;
 pub(crate) use spools::DEAD_LETTERS;
 pub use spools::SpoolError;
 
@@ -251,10 +253,10 @@ impl Wired {
         let system = |error| AppError::System("callback listener", error);
         let listener = tokio::net::TcpListener::from_std(callbacks).map_err(system)?;
         let signals = Signals::take_over().map_err(|error| AppError::System("signal handler", error))?;
-        let parts = Parts {
-            config: self.config.http.clone(),
         let clock_offset = Arc::new(ClockOffset::new(self.clock.monotonic()));
         let window = Window::new(&self.config.callback);
+        let parts = Parts {
+            config: self.config.http.clone(),
             delivery_time: self.config.kafka.ack_deadline,
             keyring: Arc::clone(&self.keyring),
             window,
@@ -278,10 +280,10 @@ impl Wired {
         connections.close();
         // Signals are heard until the very end, so this task is never waited for; nor is the watch of the clock.
         TaskTracker::new().spawn(signals.forward_to(shutdown.clone()));
-        tracing::info!("serving");
-
         let (clock, metrics) = (Arc::clone(&self.clock), Arc::clone(&self.metrics));
         TaskTracker::new().spawn(clock::watch(clock_offset, window, clock, metrics));
+        tracing::info!("serving");
+
         shutdown.requested().await;
         self.readiness.stop();
         tokio::select! {

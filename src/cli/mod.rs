@@ -71,6 +71,10 @@ impl CommandError {
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
+    // Before anything secret is read, by any command.
+    if let Err(error) = crate::app::keep_private() {
+        return complain(&format!("the memory cannot be kept private: {error}"), FAILURE);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

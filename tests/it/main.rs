@@ -29,6 +29,7 @@ mod real_kafka_security;
 mod repeats;
 mod repeats_window;
 mod restarts;
+mod secrets;
 mod soak;
 mod spool_commands;
 mod spool_disk;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown as Half, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -590,7 +590,8 @@ impl Program {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Self {
+    /// Starts it by a command of one's own.
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -672,16 +673,27 @@ impl Program {
         rustix::process::kill_process(pid, signal).expect("the program is there");
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the end; the exit code.
     #[track_caller]
     pub(crate) fn exit_code(&mut self) -> i32 {
+        self.status().code().expect("the program was not killed")
+    }
+
+    /// Waits for the end, however it comes.
+    #[track_caller]
+    pub(crate) fn status(&mut self) -> ExitStatus {
         let deadline = now() + PATIENCE + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("the program can be waited for") {
                 for reader in self.readers.drain(..) {
                     reader.join().expect("the output can be read");
                 }
-                return status.code().expect("the program was not killed");
+                return status;
             }
             assert!(now() < deadline, "the program does not end:\n{}", self.log());
             thread::sleep(Duration::from_millis(2));
