@@ -18,7 +18,7 @@ pub(super) async fn watch(offset: Arc<ClockOffset>, window: Window, clock: Arc<d
         tokio::time::sleep(INTERVAL).await;
         let now = clock.monotonic();
         let estimate = offset.estimate(Timestamp::from(clock.wall()), now);
-        metrics.clock_offset.set(estimate.unwrap_or(f64::NAN));
+        metrics.keys.clock_offset.set(estimate.unwrap_or(f64::NAN));
         // A silence changes nothing that was said.
         let Some(seconds) = estimate else { continue };
         let standing = Standing::of(seconds);

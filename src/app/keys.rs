@@ -30,14 +30,14 @@ pub(super) fn look(config: Config, active: Arc<ActiveKeyring>, metrics: Arc<Metr
 fn tell(key: &KeyConfig, told: &mut String, found: &Reread, metrics: &Metrics) {
     let fault = if let Reread::Rejected(error) = found { error.to_string() } else { String::new() };
     let (name, file) = (&key.name, key.file.display());
-    metrics.key_file_rejected(name, !fault.is_empty());
+    metrics.keys.file_rejected(name, !fault.is_empty());
     match found {
         Reread::Changed => {
-            metrics.keys_reloaded(true);
+            metrics.keys.reloaded(true);
             tracing::info!(key = name, %file, "a key file has changed; the new key is in use");
         }
         Reread::Rejected(_) if fault != *told => {
-            metrics.keys_reloaded(false);
+            metrics.keys.reloaded(false);
             tracing::error!(key = name, %file, error = fault, "a key file cannot be used; the key stays as it was");
         }
         Reread::Same if !told.is_empty() => {

@@ -135,15 +135,15 @@ impl Intake {
                 let refusal = Refusal::from(rejection);
                 if let Rejection::Untimely { key_index, signed_at, .. } = rejection {
                     parts.clock_offset.signed(signed_at, started);
-                    parts.metrics.untimely(key_name(&keyring, key_index), refusal);
+                    parts.metrics.keys.untimely(key_name(&keyring, key_index), refusal);
                 }
                 return Judged::Settled(Verdict::Refused(refusal), Subject::default());
             }
         };
         parts.clock_offset.signed(authentic.signed_at(), started);
-        parts.metrics.authentic(key_name(&keyring, authentic.key_index()), authentic.kind().ok());
+        parts.metrics.keys.authentic(key_name(&keyring, authentic.key_index()), authentic.kind().ok());
         #[expect(clippy::cast_precision_loss, reason = "the window bounds it to some thousands of seconds")]
-        parts.metrics.signature_age.observe(authentic.signed_seconds_ago() as f64);
+        parts.metrics.keys.signature_age.observe(authentic.signed_seconds_ago() as f64);
         match authentic.normalise(&parts.redaction) {
             Ok(Normalised::Recording { event, members_dropped }) => {
                 parts.metrics.members_dropped.inc_by(members_dropped);

@@ -5,6 +5,7 @@
 //! start, so that a rate is right from the first event on.
 
 mod credentials;
+mod keys;
 mod labels;
 mod letters;
 mod repeats;
@@ -20,6 +21,7 @@ use prometheus::{
 use crate::callback::Kind;
 use crate::refusal::Refusal;
 pub use credentials::{ClientError, CredentialMetrics, CredentialState};
+pub use keys::KeyMetrics;
 pub use labels::{BrokerState, ConnectionFault, ConnectionRefusal, DeliveryState, Outcome, RebuildReason};
 pub use letters::{LetterGauges, LetterMetrics, LetterState};
 pub use repeats::RepeatsMetrics;
@@ -28,10 +30,6 @@ pub use tls::TlsMetrics;
 
 /// Bounds of the duration buckets in seconds: from the half millisecond of a good day to the sender's 20 s.
 const SECONDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0];
-/// Bounds of the signature age in seconds: one step for every retry of the sender, and its expiry at 600.
-const SIGNATURE_AGE_SECONDS: [f64; 16] =
-    [0.0, 1.0, 5.0, 30.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 600.0, 720.0, 840.0, 1020.0];
-
 /// Every metric of the bridge.
 pub struct Metrics {
     registry: Registry,
@@ -44,12 +42,8 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     duration: HistogramVec,
     accepted_duration: Histogram,
-    authentic: IntCounterVec,
-    untimely: IntCounterVec,
-    /// Seconds that our clock is ahead of the sender's; not a number until a signature tells.
-    pub clock_offset: Gauge,
-    /// Time between signature and receipt.
-    pub signature_age: Histogram,
+    /// The keys, and what they have signed.
+    pub keys: KeyMetrics,
     /// Unknown members that did not fit into an event.
     pub members_dropped: IntCounter,
     /// Deliveries acknowledged by Kafka after their callback had been refused.
@@ -71,8 +65,6 @@ pub struct Metrics {
     connection_faults: IntCounterVec,
     /// Whether a 200 could be made true: 1 or 0.
     pub ready: IntGauge,
-    key_reloads: IntCounterVec,
-    key_rejected: IntGaugeVec,
     state: IntGaugeVec,
     /// The certificate of the callback listener.
     pub tls: TlsMetrics,
@@ -106,25 +98,7 @@ impl Metrics {
             in_flight: declare.gauge("callbacks_in_flight", "Callbacks between their head and their outcome."),
             accepted_duration: duration.with_label_values(&[Outcome::Accepted.label()]),
             duration,
-            authentic: declare.counters(
-                "authentic_callbacks_total",
-                "Authentic callbacks by the name of the key that signed them and by kind.",
-                &["key", "kind"],
-            ),
-            untimely: declare.counters(
-                "untimely_callbacks_total",
-                "Callbacks refused as out of time although a key has signed them, by the name of the key and by reason.",
-                &["key", "reason"],
-            ),
-            clock_offset: declare.number(
-                "clock_offset_seconds",
-                "Seconds that our clock is ahead of the sender's, as far as signatures tell.",
-            ),
-            signature_age: declare.histogram(
-                "signature_age_seconds",
-                "Time between the making of an authentic signature and its receipt.",
-                &SIGNATURE_AGE_SECONDS,
-            ),
+            keys: KeyMetrics::new(&mut declare, key_names),
             members_dropped: declare.counter(
                 "members_dropped_total",
                 "Unknown members of recording callbacks that were left out: nested, too long, too many, or no plain number.",
@@ -156,8 +130,6 @@ impl Metrics {
                 &["reason"],
             ),
             ready: declare.gauge("ready", "Whether a 200 could be made true now: 1 or 0."),
-            key_reloads: declare.counters("key_reloads_total", "Changes of key files seen, by result.", &["result"]),
-            key_rejected: declare.gauges("key_file_rejected", "Whether a key file cannot be used: 1 or 0.", &["key"]),
             state: declare.gauges("delivery_state", "Where new events go: 1 for the present state.", &["state"]),
             tls: TlsMetrics::new(&mut declare),
             credentials: CredentialMetrics::new(&mut declare),
@@ -166,30 +138,22 @@ impl Metrics {
             letters: LetterMetrics::new(&mut declare, failures),
             registry: declare.registry,
         }
-        .completed(key_names, failures, librdkafka)
+        .completed(failures, librdkafka)
     }
 
-    fn completed(self, key_names: &[&str], failures: &[&str], librdkafka: &str) -> Self {
-        self.create_known_series(key_names, failures);
+    fn completed(self, failures: &[&str], librdkafka: &str) -> Self {
+        self.create_known_series(failures);
         self.describe_build(librdkafka);
-        self.clock_offset.set(f64::NAN);
         self
     }
 
     /// Series that exist from the start read 0 instead of being absent.
-    fn create_known_series(&self, key_names: &[&str], failures: &[&str]) {
+    fn create_known_series(&self, failures: &[&str]) {
         let refusals = Refusal::ALL.into_iter().map(Outcome::Refused);
         let ignored = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Recording).map(Outcome::Ignored);
         let dead_lettered = [Refusal::MemberMissing, Refusal::MemberInvalid].map(Outcome::DeadLettered);
         for outcome in refusals.chain(ignored).chain(dead_lettered).chain([Outcome::Duplicate, Outcome::Unresolved]) {
             self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]);
-        }
-        for key in key_names {
-            self.authentic.with_label_values(&[*key, Kind::Recording.label()]);
-            self.key_rejected.with_label_values(&[*key]);
-            for refusal in [Refusal::Expired, Refusal::TooFarAhead] {
-                self.untimely.with_label_values(&[*key, refusal.label()]);
-            }
         }
         for failure in failures {
             self.failures.with_label_values(&[*failure]);
@@ -208,9 +172,6 @@ impl Metrics {
         }
         for reason in ConnectionFault::ALL {
             self.connection_faults.with_label_values(&[reason.label()]);
-        }
-        for result in ["taken", "rejected"] {
-            self.key_reloads.with_label_values(&[result]);
         }
     }
 
@@ -240,16 +201,6 @@ impl Metrics {
             }
         }
         self.accepted_duration.observe(seconds);
-    }
-
-    /// Counts an authentic callback; `kind` is `None` where it names no readable type.
-    pub fn authentic(&self, key_name: &str, kind: Option<Kind>) {
-        self.authentic.with_label_values(&[key_name, kind.map_or("unreadable", Kind::label)]).inc();
-    }
-
-    /// Counts a callback that a key has signed, refused for being out of time.
-    pub fn untimely(&self, key_name: &str, refusal: Refusal) {
-        self.untimely.with_label_values(&[key_name, refusal.label()]).inc();
     }
 
     /// Counts a delivery report of failure under its label.
@@ -282,16 +233,6 @@ impl Metrics {
     /// Counts a connection that ended by a fault.
     pub fn connection_fault(&self, fault: ConnectionFault) {
         self.connection_faults.with_label_values(&[fault.label()]).inc();
-    }
-
-    /// Counts a change of a key file that was taken over, or could not be.
-    pub fn keys_reloaded(&self, taken: bool) {
-        self.key_reloads.with_label_values(&[if taken { "taken" } else { "rejected" }]).inc();
-    }
-
-    /// Says whether the file of a key cannot be used.
-    pub fn key_file_rejected(&self, key_name: &str, rejected: bool) {
-        self.key_rejected.with_label_values(&[key_name]).set(i64::from(rejected));
     }
 
     /// Everything in the text format of Prometheus.

@@ -50,8 +50,7 @@ fn label(rejection: Rejection) -> &'static str {
         Rejection::Inauthentic(Inauthentic::SignatureMismatch) => "signature_mismatch",
         Rejection::Inauthentic(Inauthentic::Expired) => "expired",
         Rejection::Inauthentic(Inauthentic::TooFarAhead) => "too_far_ahead",
-        Rejection::Untimely { untimely: Untimely::Expired, .. } => "expired",
-        Rejection::Untimely { untimely: Untimely::TooFarAhead, .. } => "too_far_ahead",
+        Rejection::Untimely { untimely, .. } => label(Rejection::Inauthentic(untimely.into())),
         Rejection::Inauthentic(Inauthentic::OutOfScope) => "out_of_scope",
         Rejection::Inauthentic(Inauthentic::ScopeMemberMissing) => "scope_member_missing",
     }
