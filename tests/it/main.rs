@@ -14,6 +14,7 @@ mod config;
 mod dead_letters;
 mod deploy;
 mod faults;
+mod hardening;
 mod hostile;
 mod http;
 mod keys;
