@@ -294,12 +294,65 @@ fn every_planted_mistake_is_listed_with_a_test_that_exists() {
     assert_eq!(listed, rows);
 }
 
+/// Every document, by its name.
+fn documents() -> Vec<(String, String)> {
+    let beside = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    let beside = beside.filter(|path| path.extension().is_some_and(|ending| ending == "md"));
+    let documents: Vec<PathBuf> = beside.chain(files(&root().join("docs"), "md")).collect();
+    assert!(documents.len() > 5, "{documents:?}");
+    let name = |path: &Path| path.strip_prefix(root()).unwrap().display().to_string();
+    documents.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Words in backticks that are the path of a test: modules, and a function whose name is a sentence.
+fn tests_named(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let lower = |word: &&str| {
+        word.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "_:".contains(letter))
+    };
+    let sentence = |word: &&str| word.rsplit_once("::").is_some_and(|(_, function)| function.matches('_').count() >= 3);
+    quoted.filter(lower).filter(sentence).collect()
+}
+
+/// Whether `tests/it` or `src` has the test `path` in the file of its module.
+fn test_exists(path: &str) -> bool {
+    let (module, function) = path.rsplit_once("::").unwrap();
+    let module = module.replace("::", "/");
+    let places = ["tests/it", "src"]
+        .into_iter()
+        .flat_map(|top| [format!("{top}/{module}.rs"), format!("{top}/{module}/mod.rs")]);
+    let mut sources = places.filter_map(|place| fs::read_to_string(root().join(place)).ok());
+    sources.any(|source| source.contains(&format!("fn {function}(")))
+}
+
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let missing: Vec<String> = documents()
+        .iter()
+        .flat_map(|(document, text)| {
+            let missing = tests_named(text).into_iter().filter(|path| !test_exists(path));
+            missing.map(|path| format!("{document}: {path}")).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn every_threat_has_a_test_or_says_that_it_has_none() {
+    let text = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let table = text.split("## Threats\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() >= 25, "{} threats", rows.len());
+    for row in rows {
+        let shown = row.split(" | ").nth(2).unwrap_or_else(|| panic!("three columns: {row}"));
+        assert!(!tests_named(shown).is_empty() || shown.starts_with("no test"), "{row}");
+    }
+}
+
 #[test]
 fn every_source_file_that_a_document_names_exists() {
-    let documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/decisions.md", "docs/planted-bugs.md"];
     let mut missing = Vec::new();
-    for document in documents {
-        let text = fs::read_to_string(root().join(document)).unwrap();
+    for (document, text) in documents() {
         let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || "/._-".contains(letter)));
         let named = words.filter(|word| {
             Path::new(word).extension().is_some_and(|ending| ending == "rs")
