@@ -85,7 +85,8 @@ impl Tls {
     /// # Errors
     /// If they make no pair.
     pub fn new(config: Config, metrics: Arc<Metrics>, now: Timestamp) -> Result<Self, TlsError> {
-        let (pair, usable) = prepare(&config)?;
+        let pair = Pair::read(&config).map_err(TlsError::Pair)?;
+        let usable = prepare(&pair)?;
         metrics.tls.in_use(pair.not_after_seconds());
         metrics.tls.files_usable(true);
         tracing::info!(
@@ -106,15 +107,19 @@ impl Tls {
     /// Looks at the files again, and takes their pair into use if it is another one.
     pub fn look_again(&self, now: Timestamp) {
         // A change between the reading of one file and of the other looks like half a change.
-        let found = prepare(&self.config).or_else(|_| prepare(&self.config));
+        let found = Pair::read(&self.config).or_else(|_| Pair::read(&self.config)).map_err(TlsError::Pair);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = found.and_then(|pair| {
+            let changed = !pair.is_same_as(&known.pair);
+            changed.then(|| prepare(&pair).map(|usable| (pair, usable))).transpose()
+        });
         match found {
-            Ok((pair, _)) if pair.is_same_as(&known.pair) => {
+            Ok(None) => {
                 if known.fault.take().is_some() {
                     tracing::info!("the certificate and its key can be used again; they are those in use");
                 }
             }
-            Ok((pair, usable)) => {
+            Ok(Some((pair, usable))) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(usable);
                 self.metrics.tls.in_use(pair.not_after_seconds());
                 self.metrics.tls.reloaded(true);
@@ -195,21 +200,15 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The pair that is in the files now, and TLS with it.
-fn prepare(config: &Config) -> Result<(Pair, ServerConfig), TlsError> {
-    let pair = Pair::read(config).map_err(TlsError::Pair)?;
-    let usable = server_config(&pair).map_err(TlsError::Library)?;
-    Ok((pair, usable))
-}
-
-/// Each pair has tickets of its own: whoever comes with one of an earlier certificate is shown the new one.
-fn server_config(pair: &Pair) -> Result<ServerConfig, rustls::Error> {
+/// TLS with this pair. It has tickets of its own: whoever comes with one of an earlier pair is shown the new one.
+fn prepare(pair: &Pair) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&TLS13, &TLS12])?
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(TlsError::Library)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified())));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    config.ticketer = ring::Ticketer::new()?;
+    config.ticketer = ring::Ticketer::new().map_err(TlsError::Library)?;
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
     // Data before the end of a handshake could be sent a second time by whoever has seen it.
     config.max_early_data_size = 0;

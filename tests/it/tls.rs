@@ -15,7 +15,10 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use recording_bridge::callback::Scope;
-use recording_bridge::http::tls;
+use recording_bridge::event::Timestamp;
+use recording_bridge::http::tls::{self, Pair, Tls};
+use recording_bridge::metrics::Metrics;
+use rustix::process::Signal;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
@@ -26,7 +29,7 @@ use tokio_rustls::rustls::{
 
 use crate::support_app::{
     ACKNOWLEDGED, Bridge, Broker, Client, KEY, PATIENCE, Program, Setup, ask, body, config_file, epoch_seconds,
-    eventually, get, now, post, without_date,
+    eventually, get, now, post, series, without_date,
 };
 
 const DAY: i64 = 24 * 60 * 60;
@@ -366,11 +369,20 @@ fn deadlines_and_ages_hold_behind_a_handshake() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("connection: close\r\n"), "{answer}");
     assert!(farewell);
     broker.slow(Duration::ZERO);
-    // A client that takes no answers.
-    let mut deaf = Encrypted::connect(bridge.callbacks, &config).unwrap();
-    deaf.stream.sock.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    bridge.counted("connections", 0.0);
+}
+
+#[test]
+fn a_client_that_takes_no_encrypted_answers_is_dropped_long_before_the_age_of_its_connection() {
+    let broker = Broker::start();
+    let (authority, bridge) = with_tls(&broker, |config| config.http.header_deadline = Duration::from_secs(1));
+    let mut deaf = Encrypted::connect(bridge.callbacks, &authority.client(&BOTH, &[])).unwrap();
     let many = post("[]").repeat(64);
-    while deaf.stream.write_all(&many).is_ok() {}
+    let begun = now();
+    // Until the bridge has had enough and closes.
+    while deaf.stream.write_all(&many).is_ok() {
+        assert!(now() - begun < PATIENCE, "everything is taken");
+    }
     bridge.counted("connection_faults_total{reason=\"broken\"}", 1.0);
     bridge.counted("connections", 0.0);
 }
@@ -474,7 +486,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 #[test]
-fn files_that_make_no_pair_keep_the_old_one_and_say_so_once_until_they_are_mended() {
+fn files_that_make_no_pair_keep_the_old_one_and_say_so_until_they_are_mended() {
     let (broker, authority) = (Broker::start(), Authority::new());
     let (old, new) = (authority.issue(-1..90), authority.issue(-1..120));
     authority.mount(&old.certificate, &old.key);
@@ -486,35 +498,29 @@ fn files_that_make_no_pair_keep_the_old_one_and_say_so_once_until_they_are_mende
         assert_eq!(Encrypted::connect(address, &fresh).unwrap().certificate(), issued.seen);
     };
     let crt = authority.folder.path().join("tls.crt");
-    for (number, (certificate, key, says)) in [
+    for (certificate, key, says) in [
         (new.certificate.as_str(), old.key.as_str(), "holds the key of another certificate than the first one in"),
         (old.certificate.as_str(), new.key.as_str(), "holds the key of another certificate than the first one in"),
         ("", new.key.as_str(), "tls.crt: is empty"),
         (new.certificate.as_str(), "no key", "tls.key: holds no private key in PEM"),
         (&new.certificate[..new.certificate.len() / 2], new.key.as_str(), "tls.crt: holds no certificate in PEM"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ] {
         authority.mount(certificate, key);
-        let rejected =
-            || program.log().lines().filter(|line| line.contains("the certificate cannot be replaced")).count();
-        eventually("the pair is judged", || program.metric(USABLE) == 0.0 && rejected() > 0);
+        program.signal(Signal::HUP);
+        eventually("the pair is judged", || program.metric(USABLE) == 0.0);
+        program.says(says);
         served(&old);
-        // It is looked at again and again, and said once.
-        if number == 0 {
-            thread::sleep(Duration::from_secs(6));
-            assert_eq!((rejected(), program.metric(REJECTED), program.metric(USABLE)), (1, 1.0, 0.0));
-        }
-        let line = program.log().lines().rfind(|line| line.contains("cannot be replaced")).unwrap().to_owned();
-        assert!(line.contains(says) && line.contains("\"ERROR\""), "{line}");
         // Mended by the old pair, which was in use all the time.
         authority.mount(&old.certificate, &old.key);
+        program.signal(Signal::HUP);
         eventually("the old pair is there again", || program.metric(USABLE) == 1.0);
     }
     assert_eq!((program.metric(REJECTED), program.metric(TAKEN)), (5.0, 0.0));
     // A volume that goes is a fault as well, and what comes back is taken.
+    let lines: Vec<_> = program.log().lines().filter(|line| line.contains("be replaced")).map(str::to_owned).collect();
+    assert!(lines.len() == 5 && lines.iter().all(|line| line.contains("\"ERROR\"")), "{lines:#?}");
     fs::remove_file(&crt).unwrap();
+    program.signal(Signal::HUP);
     program.says("tls.crt: cannot be read: No such file");
     fs::write(&crt, &new.certificate).unwrap();
     fs::remove_file(authority.folder.path().join("tls.key")).unwrap();
@@ -525,6 +531,36 @@ fn files_that_make_no_pair_keep_the_old_one_and_say_so_once_until_they_are_mende
         let secret = issued.key.lines().nth(1).unwrap();
         assert!(!program.log().contains(secret));
     }
+}
+
+#[test]
+fn however_often_the_files_are_looked_at_each_change_counts_once() {
+    let authority = Authority::new();
+    let (old, new) = (authority.issue(-1..90), authority.issue(-1..120));
+    authority.mount(&old.certificate, &old.key);
+    let metrics = Arc::new(Metrics::new(&[], &[], ""));
+    let now = Timestamp::from_seconds(u64::try_from(authority.made).unwrap(), 0).unwrap();
+    let tls = Tls::new(authority.files(), Arc::clone(&metrics), now).unwrap();
+    let counted = || {
+        let series = series(&String::from_utf8(metrics.render()).unwrap());
+        [USABLE, TAKEN, REJECTED].map(|name| series[&format!("recording_bridge_{name}")])
+    };
+    for (certificate, key, expected) in [
+        (&old.certificate, &old.key, [1.0, 0.0, 0.0]),
+        (&new.certificate, &old.key, [0.0, 0.0, 1.0]),
+        (&new.certificate, &new.key, [1.0, 1.0, 1.0]),
+        (&new.certificate, &old.key, [0.0, 1.0, 2.0]),
+        (&new.certificate, &String::new(), [0.0, 1.0, 3.0]),
+        (&new.certificate, &new.key, [1.0, 1.0, 3.0]),
+    ] {
+        authority.mount(certificate, key);
+        for _ in 0..3 {
+            tls.look_again(now);
+            assert_eq!(counted(), expected);
+        }
+    }
+    let shown = format!("{tls:?} {:?}", Pair::read(&authority.files()).unwrap());
+    assert!(shown.contains("bridge.example.com") && !shown.contains("certified"), "{shown}");
 }
 
 /// A configuration of the real program, with TLS.
@@ -549,6 +585,7 @@ fn a_certificate_that_ends_soon_or_is_not_valid_is_warned_of_and_used() {
     warned("the certificate ends in less than 14 days");
     let taken = |issued: &Issued, count: f64| {
         authority.mount(&issued.certificate, &issued.key);
+        program.signal(Signal::HUP);
         eventually("the next one is taken", || program.metric(TAKEN) == count);
     };
     taken(&over, 1.0);
