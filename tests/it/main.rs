@@ -9,12 +9,14 @@
 
 mod brokers_lost;
 mod callback;
+mod canaries;
 mod clock_offset;
 mod config;
 mod dead_letters;
 mod deploy;
 mod faults;
 mod hardening;
+mod fuzz_corpus;
 mod hostile;
 mod http;
 mod keys;

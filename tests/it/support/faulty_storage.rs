@@ -199,6 +199,12 @@ impl FaultyStorage {
         disk.inodes[disk.names[name]].cached.clone()
     }
 
+    /// The bytes of a file that a crash would leave, none if it would take the name.
+    pub(crate) fn durable(&self, name: &str) -> Vec<u8> {
+        let disk = self.disk();
+        disk.durable_names.get(name).map(|inode| disk.inodes[*inode].durable.clone()).unwrap_or_default()
+    }
+
     /// Removes a file behind everybody's back.
     pub(crate) fn remove(&self, name: &str) {
         let mut disk = self.disk();
