@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use recording_bridge::callback::{self, ActiveKeyring, Key, Keyring, Redaction, Scope, Window};
+use recording_bridge::callback::{self, ActiveKeyring, ClockOffset, Key, Keyring, Redaction, Scope, Window};
 use recording_bridge::clock::Clock;
 use recording_bridge::delivery::{self, Delivery, Spools, window};
 use recording_bridge::http::intake::{Intake, Parts};
@@ -125,6 +125,7 @@ impl World {
             delivery_time: Duration::from_secs(8),
             keyring: Arc::new(ActiveKeyring::new(Keyring::new(vec![Key::new("key", &key(), Scope::default())]))),
             window: Window::new(&callback::Config::new(Vec::new())),
+            clock_offset: Arc::new(ClockOffset::new(clock.monotonic())),
             redaction: Redaction::default(),
             delivery: delivery.clone(),
             readiness: Readiness::new(delivery.clone()),
@@ -135,7 +136,7 @@ impl World {
         let address = runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("a bound port has an address");
-            tokio::task::spawn(server::serve(listener, intake, &config, Arc::clone(&metrics), stop.clone()));
+            tokio::task::spawn(server::serve(listener, intake, &config, None, Arc::clone(&metrics), stop.clone()));
             address
         });
         Self { runtime, address, metrics, delivery, stop, delivered, disks, seen: Seen::default(), inputs: 0 }
