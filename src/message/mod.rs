@@ -49,7 +49,7 @@ impl Header {
 pub struct Identity {
     /// The event's id.
     pub event_id: u128,
-    /// [`digest`] of the value.
+    /// The first 128 bits of SHA-256 of the value.
     pub facts: u128,
 }
 

@@ -234,8 +234,14 @@ fn readiness_follows_the_brokers_and_liveness_does_not() {
     assert_eq!(readiness(&bridge), 200);
     broker.down();
     eventually("not ready without brokers", || readiness(&bridge) == 503);
-    let answer = ask(bridge.admin, get("/ready"));
-    assert_eq!(answer.body(), "not ready: no event could be made safe now\n");
+    let verdict = "not ready: no event could be made safe now\n";
+    assert_eq!(ask(bridge.callbacks, get("/healthz")).body(), verdict, "strangers are told no more");
+    eventually("operators are told why", || {
+        ask(bridge.admin, get("/ready"))
+            .body()
+            .strip_prefix(verdict)
+            .is_some_and(|why| why.starts_with("Kafka does not take events: "))
+    });
     assert_eq!(bridge.metric("ready"), 0.0);
     broker.up();
     eventually("ready with brokers", || readiness(&bridge) == 200);
