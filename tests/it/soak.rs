@@ -122,8 +122,10 @@ fn assert_returned(bridge: &Bridge, before: Resources) -> Resources {
         || {
             let now = bridge.resources();
             let memory = now.resident_kib <= before.resident_kib + before.resident_kib / 4 + 16 * 1024;
+            // librdkafka keeps a thread, a socket and a pipe for each broker that it has talked to, and forgets some of
+            // them: one broker more or less is no leak.
             let rest = now.threads <= before.threads + 1
-                && now.descriptors <= before.descriptors + 2
+                && now.descriptors <= before.descriptors + 3
                 && now.spool_bytes <= before.spool_bytes + (8 << 20);
             (memory && rest).then_some(now)
         },
