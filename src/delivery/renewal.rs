@@ -104,16 +104,16 @@ impl Renewal {
     }
 }
 
-/// Has a client of its own log in with the newest contents.
+/// Has a client of its own log in with the newest contents and look at the topic.
 fn prove(shared: &Arc<Shared>) -> Result<(), String> {
     let witness = Arc::new(Witness(Arc::clone(&shared.metrics)));
     let client = shared.producers.start(NOBODY, Purpose::Latency, witness).map_err(|error| error.to_string())?;
     let probed = client.probe(PATIENCE);
     reap(client);
     match probed {
-        // Whoever says something about the topic has let us in.
-        Ok(()) | Err(ProbeError::TopicMissing | ProbeError::Leaderless { .. }) => Ok(()),
-        Err(error @ ProbeError::Unreachable(_)) => Err(error.to_string()),
+        Ok(()) | Err(ProbeError::Leaderless { .. }) => Ok(()),
+        // The login in use sees the topic: one that does not would be a step back, even if it is let in.
+        Err(error @ (ProbeError::Unreachable(_) | ProbeError::TopicMissing)) => Err(error.to_string()),
     }
 }
 

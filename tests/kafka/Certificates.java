@@ -9,7 +9,7 @@ import java.util.List;
 
 /**
  * Makes the certificates that the tests need, with the JDK's keytool: an authority; certificates of it for a broker
- * on this machine, for a broker elsewhere, and for a client; expired ones; and an authority that nobody has asked for anything.
+ * on this machine, for a broker elsewhere, and for two clients; expired ones; and an authority that nobody has asked for anything.
  *
  * <p>keytool runs within this process, because starting it a dozen times takes longer than all its work.
  *
@@ -31,6 +31,7 @@ public final class Certificates {
         certificates.signed("here", "san=ip:127.0.0.1,dns:localhost");
         certificates.signed("elsewhere", "san=dns:kafka.example.com");
         certificates.signed("client", "eku=clientAuth");
+        certificates.signed("client-other", "eku=clientAuth");
         // A broker takes a new certificate while it runs only if it is for the same names.
         certificates.expired("here-expired", "here", "san=ip:127.0.0.1,dns:localhost");
         certificates.expired("client-expired", "client", "eku=clientAuth");

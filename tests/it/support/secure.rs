@@ -2,7 +2,7 @@
 //!
 //! Beside the plain listener, through which the tests look at what the topics hold, it has four others. Each user
 //! exists for one mechanism alone, so a login shows that this mechanism was spoken. It creates topics that clients ask
-//! for, as brokers do unless they are told not to.
+//! for, as brokers do unless they are told not to. A topic is open to everybody until it is closed.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -114,6 +114,11 @@ impl SecureBroker {
         self.alter(&["password", user, password]);
     }
 
+    /// Closes a topic to all but the principal.
+    pub(crate) fn open_only_to(&self, principal: &str, topic: &str) {
+        self.alter(&["only", principal, topic]);
+    }
+
     fn alter(&self, change: &[&str]) {
         run_java("Alter.java", &[&[self.cluster.brokers().as_str()], change].concat());
     }
@@ -166,7 +171,10 @@ fn extras(folder: &Path, ports: [u16; 4]) -> Extras {
          listener.name.mutual.ssl.truststore.type=PEM\n\
          listener.name.mutual.ssl.truststore.location={authority}\n\
          sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
-         auto.create.topics.enable=true\n"
+         auto.create.topics.enable=true\n\
+         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+         super.users=User:ANONYMOUS\n\
+         allow.everyone.if.no.acl.found=true\n"
     )
     .unwrap();
     let module = "org.apache.kafka.common.security";
