@@ -21,6 +21,7 @@ mod hostile;
 mod http;
 mod keys;
 mod ladder_simulation;
+mod length_extension;
 mod lifecycle;
 mod name_server;
 mod outage;
