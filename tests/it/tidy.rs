@@ -242,6 +242,38 @@ fn every_dependency_says_why_it_is_there() {
 }
 
 /// Names in backticks in the first column of the README's table of metrics.
+/// The versions of every crate in a lock file.
+fn locked(file: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in text.split("[[package]]").skip(1) {
+        let value = |name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_matches([' ', '=', '"']).to_owned()
+        };
+        crates.entry(value("name")).or_default().insert(value("version"));
+    }
+    crates
+}
+
+#[test]
+fn the_gate_counts_what_the_bridge_is_built_of() {
+    let (bridge, gate) = (locked("Cargo.lock"), locked("benches/gate/Cargo.lock"));
+    for (name, versions) in gate.iter().filter(|(name, _)| bridge.contains_key(*name)) {
+        assert!(
+            versions.is_subset(&bridge[name]),
+            "{name} {versions:?} in benches/gate/Cargo.lock; mend it by `cp Cargo.lock benches/gate/Cargo.lock && cargo \
+             metadata --manifest-path benches/gate/Cargo.toml`"
+        );
+    }
+    let profile = |file: &str| {
+        let manifest = fs::read_to_string(root().join(file)).unwrap();
+        let section = manifest.split("[profile.release]").nth(1).unwrap().split("\n[").next().unwrap();
+        section.lines().filter(|line| line.contains(" = ")).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(profile("Cargo.toml"), profile("benches/gate/Cargo.toml"));
+}
+
 fn metrics_in_the_readme() -> BTreeSet<String> {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let rows =

@@ -10,9 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use md5::{Digest, Md5};
-use serde_json::json;
-
+pub(crate) use super::body::{APP_ID, callback, sign};
 use super::unique;
 
 /// The provider gives up after 20 s; waiting a little longer shows an answer that comes too late.
@@ -20,7 +18,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(25);
 /// The bridge closes connections that are idle for 5 s. A request that crosses such an end has no answer, and that would
 /// say nothing about the bridge.
 const IDLE_MAX: Duration = Duration::from_secs(3);
-const APP_ID: u64 = 1_300_000_000;
 
 /// What to send.
 #[derive(Clone)]
@@ -148,43 +145,6 @@ pub(crate) fn seconds_now() -> u64 {
 /// The provider's signature expires ten minutes after it was made.
 fn expiry_from_now() -> u64 {
     seconds_now() + 600
-}
-
-pub(crate) fn sign(key: &str, expiry: u64) -> String {
-    hex::encode(Md5::digest(format!("{key}{expiry}")))
-}
-
-/// A recording callback of the 2026 shape.
-pub(crate) fn callback(key: &str, expiry: u64, stream_id: &str, file_id: &str) -> String {
-    let ended = expiry - 600;
-    json!({
-        "app": "push.example.com",
-        "appid": APP_ID,
-        "appname": "live",
-        "callback_ext": "{\"video_codec\":\"h264\",\"session_id\":\"1807121258070784645\",\"resolution\":\"1920x1080\"}",
-        "channel_id": stream_id,
-        "duration": 56,
-        "end_time": ended,
-        "end_time_usec": 880_554,
-        "event_type": 100,
-        "file_format": "mp4",
-        "file_id": file_id,
-        "file_size": 43_911_385,
-        "media_start_time": 33,
-        "record_bps": 0,
-        "record_file_id": file_id,
-        "record_temp_id": "1622658",
-        "sign": sign(key, expiry),
-        "start_time": ended - 56,
-        "start_time_usec": 650_373,
-        "stream_id": stream_id,
-        "stream_param": "txSecret=00112233445566778899aabbccddeeff&txTime=69830DEC",
-        "t": expiry,
-        "task_id": "1807121258070784645",
-        "video_id": "1300000000_fedcba9876543210fedcba9876543210",
-        "video_url": format!("http://bucket-1300000000.cos.example.com/live/origin/{file_id}.mp4"),
-    })
-    .to_string()
 }
 
 /// One keep-alive connection, opened again when it has ended.

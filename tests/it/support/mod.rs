@@ -1,6 +1,7 @@
 //! What the integration tests stand on: real brokers, the real binary, a load of signed callbacks, and the law that
 //! relates what was answered to what the topic holds.
 
+pub(crate) mod body;
 pub(crate) mod bridge;
 pub(crate) mod command;
 pub(crate) mod faulty_storage;
