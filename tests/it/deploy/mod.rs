@@ -5,6 +5,7 @@
 
 mod compose;
 mod overlay;
+mod stopping;
 mod surroundings;
 mod workload;
 

@@ -216,6 +216,12 @@ impl Bridge {
         self.process.reap(STOP_PATIENCE)
     }
 
+    /// SIGTERM; the exit code. For a bridge that is given more time than usual.
+    pub(crate) fn terminate_within(&mut self, patience: Duration) -> i32 {
+        self.process.signal(Signal::TERM);
+        self.process.reap(patience)
+    }
+
     /// Everything it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.process.log()
