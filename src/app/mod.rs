@@ -42,6 +42,10 @@ pub use spools::SpoolError;
 /// before it.
 const FLUSH_RESERVE: Duration = Duration::from_secs(5);
 
+/// Connections that may wait to be accepted, if `net.core.somaxconn` allows so many. Whoever finds no room in this queue
+/// is not answered, and tries again after a second; the usual 128 are full after some milliseconds of a burst.
+const WAITING_MAX: i32 = 4096;
+
 /// Time for tasks whose outcome is known to hand it on, and for operators to read their last answer.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -333,6 +337,8 @@ fn listen(name: &'static str, address: SocketAddr) -> Result<TcpListener, AppErr
     let open = || {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
+        // Listening once more changes nothing but the length of the queue.
+        rustix::net::listen(&listener, WAITING_MAX)?;
         let local = listener.local_addr()?;
         tracing::info!(listener = name, address = %local, "listening");
         Ok(listener)
