@@ -56,6 +56,7 @@ pub struct Intake {
     deliveries: TaskTracker,
     lines: Arc<LineLimit>,
     bodies: Arc<Budget>,
+    messages: Arc<Budget>,
 }
 
 /// What a body comes to, before anything is sent.
@@ -70,7 +71,7 @@ impl Intake {
     #[must_use]
     pub fn new(parts: Parts, clock: Arc<dyn Clock>, deliveries: TaskTracker) -> Self {
         let lines = Arc::new(LineLimit::new(clock.monotonic()));
-        Self { parts, clock, deliveries, lines, bodies: Arc::default() }
+        Self { parts, clock, deliveries, lines, bodies: Arc::default(), messages: Arc::default() }
     }
 
     /// Answers one request.
@@ -165,14 +166,14 @@ impl Intake {
 
     /// Delivers in a tracked task.
     async fn publish(&self, message: Message, accepted_at: Timestamp, subject: Subject, in_flight: InFlight) -> Answer {
-        let delivery = self.parts.delivery.clone();
+        let (delivery, bytes) = (self.parts.delivery.clone(), message.size_bytes());
         let delivered = async move {
             match delivery.deliver(message, accepted_at).await {
                 Ok(receipt) => Verdict::Accepted(receipt),
                 Err(error) => Verdict::Refused(error.into()),
             }
         };
-        self.conclude(delivered, subject, in_flight).await
+        self.conclude(bytes, delivered, subject, in_flight).await
     }
 
     /// Sets a callback aside of which no event can be made, in a tracked task like a delivery.
@@ -182,7 +183,7 @@ impl Intake {
         subject: Subject,
         in_flight: InFlight,
     ) -> Answer {
-        let delivery = self.parts.delivery.clone();
+        let (delivery, bytes) = (self.parts.delivery.clone(), letter.size_bytes());
         let kept = async move {
             match delivery.set_aside(letter, received_at).await {
                 Ok(proof) => Verdict::DeadLettered(proof, reason),
@@ -192,21 +193,27 @@ impl Intake {
                 Err(SetAsideError::Stopping) => Verdict::Refused(Refusal::ShuttingDown),
             }
         };
-        self.conclude(kept, subject, in_flight).await
+        self.conclude(bytes, kept, subject, in_flight).await
     }
 
     /// Waits for the verdict, within the request's deadline, in a task of its own, which ends with the callback's outcome
-    /// whether or not anybody waits for it.
+    /// whether or not anybody waits for it. Nothing is begun if the `bytes` of the message exceed what may wait.
     async fn conclude(
         &self,
+        bytes: usize,
         verdict: impl Future<Output = Verdict> + Send + 'static,
         subject: Subject,
         in_flight: InFlight,
     ) -> Answer {
+        let mut share = self.messages.share();
+        if !share.grow_to(bytes) {
+            return in_flight.resolve(&Verdict::Refused(Refusal::TooManyInFlight), &subject);
+        }
         let deadline = in_flight.started() + self.parts.config.request_deadline;
         let task = self.deliveries.spawn(async move {
             let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
             let verdict = verdict.unwrap_or(Verdict::Refused(Refusal::RequestDeadline));
+            drop(share);
             in_flight.resolve(&verdict, &subject)
         });
         task.await.unwrap_or_else(|error| {
