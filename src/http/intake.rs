@@ -234,8 +234,12 @@ fn key_name(keyring: &Keyring, index: usize) -> &str {
     keyring.keys().get(index).map_or("", callback::Key::name)
 }
 
-/// Reads a body of at most `bytes_max`, which has its `share` of the budget until it is whole. A body that comes in one piece, as nearly all do, is not copied.
+/// Reads a body of at most `bytes_max`, which has its `share` of the budget until it is whole. A body that comes in one
+/// piece, as nearly all do, is not copied.
 async fn read_body(mut body: Incoming, bytes_max: usize, mut share: Share) -> Result<Bytes, Refusal> {
+    // A buffer that grows leaves behind what it was before, twice the budget in all. What is reserved for a length that
+    // was only announced takes no memory until it is filled.
+    let announced = body.size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or(0);
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -254,6 +258,7 @@ async fn read_body(mut body: Incoming, bytes_max: usize, mut share: Share) -> Re
             }
         } else {
             if whole.is_empty() {
+                whole.reserve(announced.min(bytes_max));
                 whole.extend_from_slice(&std::mem::take(&mut first));
             }
             whole.extend_from_slice(&data);
