@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::Readiness;
 use super::answer::Answer;
 use super::server::{Limits, accept};
+use super::tally::Tally;
 use crate::metrics::Metrics;
 
 /// Where operators look.
@@ -43,11 +44,12 @@ const LIMITS: Limits = Limits {
 
 /// Answers operators until `stop` is cancelled.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Readiness, stop: CancellationToken) {
+    let tally = Tally::of_operators(Arc::clone(&metrics));
     let handler = move |request: Request<Incoming>, _peer: IpAddr| {
         let answer = answer(&request, &metrics, &readiness);
         async move { answer }
     };
-    accept(listener, handler, LIMITS, None, None, stop).await;
+    accept(listener, handler, LIMITS, None, tally, stop).await;
 }
 
 fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Answer {

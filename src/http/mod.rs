@@ -1,7 +1,7 @@
 //! The HTTP edge: two listeners, one for the provider and one for operators.
 //!
-//! [`server`] accepts connections within limits, [`tls`] encrypts them where asked to, with a `certificate` that may be
-//! replaced, `head` judges a request's head, [`intake`] takes a callback from
+//! [`server`] accepts connections within limits, `places` says who gives way when there are too many, [`tls`] encrypts
+//! them where asked to, with a `certificate` that may be replaced, `head` judges a request's head, [`intake`] takes a callback from
 //! its body to its outcome, [`letter`] words why one makes no event, `answer` alone turns an outcome into a status, a label and a log line, and [`admin`]
 //! answers operators. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
 //!
@@ -16,7 +16,9 @@ pub mod intake;
 pub mod letter;
 mod network;
 mod patience;
+mod places;
 pub mod server;
+mod tally;
 pub mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -1,11 +1,10 @@
-//! The accept loop: connections within limits, each closed at its age, all closed in good order at the end.
+//! The accept loop: connections within limits, each closed at its age, all closed in good order at the end. Who may
+//! stay when there are too many is decided by `places`.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
@@ -15,7 +14,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +21,8 @@ use super::Config;
 use super::answer::Answer;
 use super::intake::Intake;
 use super::patience::Patience;
+use super::places::{Place, Places};
+use super::tally::Tally;
 use super::tls::Tls;
 use crate::metrics::{ConnectionFault, ConnectionRefusal, Metrics};
 
@@ -67,34 +67,34 @@ pub fn serve(
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
     let handler = move |request, peer| Arc::clone(&intake).answer(request, peer);
-    accept(listener, handler, Limits::of(config), tls, Some(metrics), stop)
+    accept(listener, handler, Limits::of(config), tls, Tally::of_callbacks(metrics), stop)
 }
 
-/// The accept loop of both listeners. Connections are plain without `tls`, and counted if there are `metrics` to count
-/// them in.
+/// The accept loop of both listeners. Connections are plain without `tls`.
 pub(super) async fn accept<H, F>(
     listener: TcpListener,
     handler: H,
     limits: Limits,
     tls: Option<Arc<Tls>>,
-    metrics: Option<Arc<Metrics>>,
+    tally: Tally,
     stop: CancellationToken,
 ) where
     H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let open = TaskTracker::new();
-    let places = Places::new(limits, metrics.clone());
+    let places = Places::new(limits.connections_max, limits.per_source_max, tally.clone());
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         let (stream, peer) = match accepted {
             Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
-                pause_after(&error).await;
+                pause_after(&error, &tally).await;
                 continue;
             }
         };
-        if let Some(place) = places.take(peer) {
-            let connection = Connection { stream, peer, limits, place, tls: tls.clone(), metrics: metrics.clone() };
+        if let Some(place) = places.take(peer).await {
+            let place = Arc::new(place);
+            let connection = Connection { stream, peer, limits, place, tls: tls.clone(), tally: tally.clone() };
             open.spawn(connection.run(handler.clone(), stop.clone()));
         }
     }
@@ -105,9 +105,10 @@ pub(super) async fn accept<H, F>(
 }
 
 /// A client that left before it was accepted costs nothing; a lack of descriptors would make a busy loop.
-async fn pause_after(error: &io::Error) {
+async fn pause_after(error: &io::Error, tally: &Tally) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
+        tally.refused(ConnectionRefusal::NotAccepted);
         tracing::error!(%error, "connections cannot be accepted; trying again");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -117,9 +118,9 @@ struct Connection {
     stream: TcpStream,
     peer: IpAddr,
     limits: Limits,
-    place: Place,
+    place: Arc<Place>,
     tls: Option<Arc<Tls>>,
-    metrics: Option<Arc<Metrics>>,
+    tally: Tally,
 }
 
 impl Connection {
@@ -128,7 +129,7 @@ impl Connection {
         H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let Self { stream, peer, limits, place, tls, metrics } = self;
+        let Self { stream, peer, limits, place, tls, tally } = self;
         // Answers are small and waited for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
@@ -136,7 +137,7 @@ impl Connection {
         // Connections that came together must not all be closed together.
         let jitter = stream.peer_addr().map_or(0, |address| u32::from(address.port()) % 100);
         let age = limits.age_max + limits.age_max / 10 * jitter / 100;
-        let terms = Terms { peer, limits, age };
+        let terms = Terms { peer, limits, age, place: Arc::clone(&place) };
         let fault = match tls {
             None => terms.keep(Patience::new(stream, limits.header_deadline), handler, &stop).await,
             // In a box, so that plain connections have no room for what they do not need.
@@ -144,28 +145,34 @@ impl Connection {
                 Box::pin(async move {
                     // Nothing was asked yet: whoever is told to stop need not wait for it.
                     let handshake = tls.handshake(stream, limits.header_deadline);
-                    match stop.run_until_cancelled(handshake).await {
-                        Some(Ok(Some(stream))) => terms.keep(stream, handler, &stop).await,
-                        Some(Err(fault)) => Some(fault),
-                        Some(Ok(None)) | None => None,
+                    let shaken = tokio::select! {
+                        biased;
+                        shaken = handshake => shaken,
+                        () = stop.cancelled() => Ok(None),
+                        () = terms.place.is_vacated_in_handshake() => Ok(None),
+                    };
+                    match shaken {
+                        Ok(Some(stream)) => terms.keep(stream, handler, &stop).await,
+                        Ok(None) => None,
+                        Err(fault) => Some(fault),
                     }
                 })
                 .await
             }
         };
-        if let (Some(fault), Some(metrics)) = (fault, metrics) {
-            metrics.connection_fault(fault);
+        if let Some(fault) = fault {
+            tally.fault(fault);
         }
         drop(place);
     }
 }
 
 /// What a connection is served on, whatever its stream.
-#[derive(Clone, Copy)]
 struct Terms {
     peer: IpAddr,
     limits: Limits,
     age: Duration,
+    place: Arc<Place>,
 }
 
 impl Terms {
@@ -176,37 +183,48 @@ impl Terms {
         H: Fn(Request<Incoming>, IpAddr) -> F,
         F: Future<Output = Answer>,
     {
-        let Self { peer, limits, age } = self;
-        let served = Arc::new(AtomicBool::new(false));
-        let serving = Arc::clone(&served);
+        let Self { peer, limits, age, place } = self;
+        let serving = Arc::clone(&place);
         let service = service_fn(move |request| {
-            serving.store(true, Ordering::Relaxed);
-            let answer = handler(request, peer);
-            async move { Ok::<_, std::convert::Infallible>(answer.await) }
+            let work = serving.work();
+            // On the heap: an idle connection must not hold the room that a request takes.
+            let answer = Box::pin(handler(request, peer));
+            async move {
+                let answer = answer.await;
+                drop(work);
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
-        let connection = http1::Builder::new()
+        let mut builder = http1::Builder::new();
+        builder
             // Without a timer hyper has no timeouts at all.
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_deadline)
             .max_buf_size(HEAD_BYTES_MAX)
             // A client that has sent its request may close its half; it still gets its answer.
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
+            .half_close(true);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut ended = tokio::select! {
+            // A request that is there already comes before everything else.
+            biased;
             ended = connection.as_mut() => Some(ended),
             () = stop.cancelled() => None,
             () = tokio::time::sleep(age) => None,
+            () = place.is_unwanted() => None,
         };
-        if let Some(ended) = ended {
-            ended.err().and_then(|error| fault(&error, served.load(Ordering::Relaxed)))
-        } else {
+        if ended.is_none() {
             connection.as_mut().graceful_shutdown();
-            // A peer who takes a byte now and then could make this last for ever.
-            match tokio::time::timeout(limits.closing_deadline, connection).await {
-                Ok(ended) => ended.err().and_then(|error| fault(&error, served.load(Ordering::Relaxed))),
-                Err(_) => Some(ConnectionFault::Broken),
-            }
+            ended = tokio::select! {
+                biased;
+                // A peer who takes a byte now and then could make this last for ever.
+                ended = tokio::time::timeout(limits.closing_deadline, connection) => ended.ok(),
+                // Whoever gives way to another has no request under way, and nothing to finish.
+                () = place.is_vacated() => Some(Ok(())),
+            };
+        }
+        match ended {
+            Some(ended) => ended.err().and_then(|error| fault(&error, place.has_served())),
+            None => Some(ConnectionFault::Broken),
         }
     }
 }
@@ -219,86 +237,5 @@ fn fault(error: &hyper::Error, served: bool) -> Option<ConnectionFault> {
         Some(ConnectionFault::Unreadable)
     } else {
         Some(ConnectionFault::Broken)
-    }
-}
-
-/// How many connections may be open, in all and of one source.
-struct Places {
-    all: Arc<Semaphore>,
-    per_source_max: usize,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    metrics: Option<Arc<Metrics>>,
-}
-
-impl Places {
-    fn new(limits: Limits, metrics: Option<Arc<Metrics>>) -> Self {
-        let all = Arc::new(Semaphore::new(limits.connections_max.min(Semaphore::MAX_PERMITS)));
-        Self { all, per_source_max: limits.per_source_max, sources: Arc::default(), metrics }
-    }
-
-    /// `None` if there is no place left; the connection is then closed without a word, which costs least.
-    fn take(&self, peer: IpAddr) -> Option<Place> {
-        let refused = |reason| {
-            if let Some(metrics) = &self.metrics {
-                metrics.connection_refused(reason);
-            }
-        };
-        let Ok(permit) = Arc::clone(&self.all).try_acquire_owned() else {
-            refused(ConnectionRefusal::Limit);
-            return None;
-        };
-        let source = if self.per_source_max == 0 {
-            None
-        } else if let Some(source) = self.take_of_source(peer) {
-            Some(source)
-        } else {
-            refused(ConnectionRefusal::SourceLimit);
-            return None;
-        };
-        if let Some(metrics) = &self.metrics {
-            metrics.connections.inc();
-        }
-        Some(Place { _permit: permit, _source: source, metrics: self.metrics.clone() })
-    }
-
-    fn take_of_source(&self, peer: IpAddr) -> Option<SourcePlace> {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(peer).or_default();
-        (*count < self.per_source_max).then(|| {
-            *count += 1;
-            SourcePlace { peer, sources: Arc::clone(&self.sources) }
-        })
-    }
-}
-
-/// One open connection's place, given back when it is dropped.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    _source: Option<SourcePlace>,
-    metrics: Option<Arc<Metrics>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(metrics) = &self.metrics {
-            metrics.connections.dec();
-        }
-    }
-}
-
-struct SourcePlace {
-    peer: IpAddr,
-    sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for SourcePlace {
-    fn drop(&mut self) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&self.peer);
-            }
-        }
     }
 }

@@ -51,20 +51,28 @@ impl Outcome {
     }
 }
 
-/// Why a connection was closed before its first byte was read.
+/// Why a connection was closed on arrival, or an idle one to make room for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionRefusal {
     /// As many connections are open as the configuration allows.
     Limit,
     /// As many connections of this source are open as the configuration allows.
     SourceLimit,
+    /// As many connections of operators are open as the admin listener allows.
+    AdminLimit,
+    /// The operating system had no descriptor or memory for it.
+    NotAccepted,
 }
 
 impl ConnectionRefusal {
+    pub(super) const ALL: [Self; 4] = [Self::Limit, Self::SourceLimit, Self::AdminLimit, Self::NotAccepted];
+
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Limit => "limit",
             Self::SourceLimit => "source_limit",
+            Self::AdminLimit => "admin_limit",
+            Self::NotAccepted => "not_accepted",
         }
     }
 }

@@ -62,6 +62,7 @@ pub struct Metrics {
     /// Open connections of the callback listener.
     pub connections: IntGauge,
     connections_refused: IntCounterVec,
+    connections_evicted: IntCounterVec,
     connection_faults: IntCounterVec,
     /// Whether a 200 could be made true: 1 or 0.
     pub ready: IntGauge,
@@ -124,6 +125,11 @@ impl Metrics {
                 "Connections closed on arrival, by reason.",
                 &["reason"],
             ),
+            connections_evicted: declare.counters(
+                "connections_evicted_total",
+                "Idle connections closed to make room for new ones, by reason.",
+                &["reason"],
+            ),
             connection_faults: declare.counters(
                 "connection_faults_total",
                 "Connections ended before a request's head was whole and well formed, by reason.",
@@ -167,8 +173,11 @@ impl Metrics {
         for reason in RebuildReason::ALL {
             self.rebuilds.with_label_values(&[reason.label()]);
         }
-        for reason in [ConnectionRefusal::Limit, ConnectionRefusal::SourceLimit] {
+        for reason in ConnectionRefusal::ALL {
             self.connections_refused.with_label_values(&[reason.label()]);
+            if reason != ConnectionRefusal::NotAccepted {
+                self.connections_evicted.with_label_values(&[reason.label()]);
+            }
         }
         for reason in ConnectionFault::ALL {
             self.connection_faults.with_label_values(&[reason.label()]);
@@ -228,6 +237,11 @@ impl Metrics {
     /// Counts a connection that was closed on arrival.
     pub fn connection_refused(&self, reason: ConnectionRefusal) {
         self.connections_refused.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Counts an idle connection that had to make room for a new one.
+    pub fn connection_evicted(&self, reason: ConnectionRefusal) {
+        self.connections_evicted.with_label_values(&[reason.label()]).inc();
     }
 
     /// Counts a connection that ended by a fault.

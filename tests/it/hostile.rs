@@ -110,6 +110,64 @@ fn bodies_that_never_end_have_a_bounded_part_of_the_memory() {
 }
 
 #[test]
+fn messages_that_wait_for_kafka_have_a_bounded_part_of_the_memory() {
+    const CALLBACKS: u32 = 80;
+    const BYTES: usize = 900_000;
+    let broker = Broker::start();
+    // Few large messages stand for many small ones, and neither the producer nor a deadline is what bounds them.
+    let bridge = Setup::new(&broker)
+        .with(|config| {
+            config.http.body_bytes_max = 1 << 20;
+            config.http.request_deadline = Duration::from_secs(500);
+            config.kafka.ack_deadline = Duration::from_secs(400);
+            config.kafka.watchdog = Duration::from_secs(450);
+            config.kafka.queue_bytes_max = 1 << 30;
+        })
+        .start();
+    broker.slow(Duration::from_secs(300));
+    let refused = || bridge.outcome("refused", "too_many_in_flight");
+    let waiting = || bridge.metric("kafka_outstanding_messages");
+    let url = format!("http://{}", "long".repeat(BYTES / 4));
+    let clients: Vec<Client> = (1..=CALLBACKS)
+        .map(|number| {
+            let mut client = bridge.client();
+            client.write(post(body("large").replacen("http://", &url, 1)));
+            // One after the other: unfinished bodies have a budget of their own.
+            eventually("it waits or is refused", || refused() + waiting() > f64::from(number) - 0.5);
+            client
+        })
+        .collect();
+    // 64 MiB less what is free of every message.
+    assert_eq!((waiting(), refused()), (74.0, 6.0));
+    // Real ones need none of it.
+    let mut small = bridge.client();
+    small.write(post(body("small")));
+    bridge.counted("kafka_outstanding_messages", 75.0);
+    assert_eq!(refused(), 6.0);
+    // Kafka never answers; the second request ends all waiting at once.
+    bridge.shutdown.request();
+    bridge.shutdown.request();
+    bridge.counted("callbacks_in_flight", 0.0);
+    drop((clients, small));
+}
+
+#[test]
+fn connections_that_the_system_cannot_give_are_counted_and_wait() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().expect("a folder"));
+    let config = config_file(folder.path(), &broker.address(), &[("live", KEY, Scope::default())], "");
+    let program = Program::serve(&config);
+    program.ready();
+    let address = program.address("callbacks");
+    program.limit_files(Some(3));
+    let mut client = Client::connect(address);
+    client.write(post(body("waiting")));
+    program.says("connections cannot be accepted");
+    program.limit_files(None);
+    assert_eq!(client.answer().0, ACKNOWLEDGED);
+    assert!(program.metric("connections_refused_total{reason=\"not_accepted\"}") > 0.5);
+}
+
+#[test]
 fn connections_leave_descriptors_for_everything_else() {
     const PLACES: u16 = 64;
     let (broker, folder) = (Broker::start(), tempfile::tempdir().expect("a folder"));
@@ -119,8 +177,8 @@ fn connections_leave_descriptors_for_everything_else() {
     program.says("too few open files are allowed for http.connections_max");
     let address = program.address("callbacks");
     let crowd: Vec<Client> = (0..PLACES + 10).map(|_| Client::connect(address)).collect();
-    eventually("those beyond the places are refused", || {
-        program.metric("connections_refused_total{reason=\"limit\"}") > 9.5
+    eventually("those beyond the places take those of others", || {
+        program.metric("connections_evicted_total{reason=\"limit\"}") > 9.5
     });
     assert_eq!(program.metric("connections"), f64::from(PLACES));
     drop(crowd);

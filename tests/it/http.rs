@@ -541,35 +541,6 @@ fn a_client_that_leaves_after_a_whole_body_cannot_stop_the_delivery() {
 // ---------------------------------------------------------------------------------------------------------- limits
 
 #[test]
-fn connections_beyond_the_limit_are_closed_and_the_others_served() {
-    let broker = Broker::start();
-    let bridge = Setup::new(&broker).with(|config| config.http.connections_max = 2).start();
-    let mut first = bridge.client();
-    let second = bridge.client();
-    bridge.counted("connections", 2.0);
-    assert_eq!(bridge.client().rest(), "");
-    assert_eq!(bridge.metric("connections_refused_total{reason=\"limit\"}"), 1.0);
-    assert_eq!(first.ask(post(body("first"))).0, ACKNOWLEDGED);
-    drop(second);
-    bridge.counted("connections", 1.0);
-    assert_eq!(bridge.post(body("next")).0, ACKNOWLEDGED);
-}
-
-#[test]
-fn connections_of_one_source_have_a_limit_of_their_own() {
-    let broker = Broker::start();
-    let bridge = Setup::new(&broker).with(|config| config.http.connections_per_source_max = 1).start();
-    let mut first = bridge.client();
-    bridge.counted("connections", 1.0);
-    assert_eq!(bridge.client().rest(), "");
-    assert_eq!(bridge.metric("connections_refused_total{reason=\"source_limit\"}"), 1.0);
-    assert_eq!(first.ask(post(body("first"))).0, ACKNOWLEDGED);
-    drop(first);
-    bridge.counted("connections", 0.0);
-    assert_eq!(bridge.post(body("next")).0, ACKNOWLEDGED);
-}
-
-#[test]
 fn callbacks_beyond_those_in_flight_are_left_to_their_sender() {
     let broker = Broker::start();
     let bridge = Setup::new(&broker).with(|config| config.http.in_flight_max = 1).start();

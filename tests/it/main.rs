@@ -25,6 +25,7 @@ mod length_extension;
 mod lifecycle;
 mod name_server;
 mod outage;
+mod places;
 mod real_dead_letters;
 mod real_kafka;
 mod real_kafka_check;

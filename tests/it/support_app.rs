@@ -140,6 +140,24 @@ impl Client {
         Self { stream, unread: Vec::new() }
     }
 
+    /// Connects from this address of the machine.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = match source {
+            IpAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+            IpAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+        };
+        let connect = async {
+            let socket = socket?;
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(address).await?.into_std()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let stream = runtime.block_on(connect).unwrap_or_else(|error| panic!("no connection from {source}: {error}"));
+        stream.set_nonblocking(false).expect("a stream that waits");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        Self { stream, unread: Vec::new() }
+    }
+
     /// Writes these bytes. A peer that has closed already is not an error here: the answer tells.
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         match self.stream.write_all(bytes.as_ref()) {
@@ -660,6 +678,15 @@ impl Program {
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let scrape = ask(self.address("admin"), get("/metrics"));
         *series(scrape.body()).get(&format!("recording_bridge_{name}")).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// Lets it open no more files than this; `None` takes the limit back.
+    pub(crate) fn limit_files(&self, files: Option<u64>) {
+        use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: files.or(maximum), maximum };
+        let pid = rustix::process::Pid::from_child(&self.child);
+        prlimit(Some(pid), Resource::Nofile, limit).expect("a limit of files can be set");
     }
 
     /// Sends SIGTERM.
