@@ -227,10 +227,11 @@ impl Wired {
         let system = |error| AppError::System("admin thread", error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let clock = Arc::clone(&self.clock);
         let work = async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let serving = admin::serve(listener, metrics, readiness, stop.clone());
+                    let serving = admin::serve(listener, metrics, readiness, clock, stop.clone());
                     // The process ends when this thread does: no client may put that off.
                     let overdue = async {
                         stop.cancelled().await;

@@ -1,10 +1,11 @@
 //! The admin listener: metrics, liveness, readiness. For operators and the orchestrator only.
 //!
-//! It runs on a port and a thread of its own, so that a busy data path cannot fail the probes.
+//! It runs on a port and a thread of its own, so that a busy data path cannot fail the probes. Nor can whoever asks for
+//! the metrics again and again: the page is made only so often in a second.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,6 +19,7 @@ use super::Readiness;
 use super::answer::Answer;
 use super::server::{Limits, accept};
 use super::tally::Tally;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// Where operators look.
@@ -42,25 +44,74 @@ const LIMITS: Limits = Limits {
     per_source_max: 0,
 };
 
+/// Pages of metrics made in one second; whoever asks for more gets the last one. Probes share a thread with them, and a
+/// page takes as long as some hundred probes.
+const PAGES_PER_SECOND: u32 = 200;
+
 /// Answers operators until `stop` is cancelled.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Readiness, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+) {
     let tally = Tally::of_operators(Arc::clone(&metrics));
+    let page = Arc::new(Page::new(clock));
     let handler = move |request: Request<Incoming>, _peer: IpAddr| {
-        let answer = answer(&request, &metrics, &readiness);
+        let answer = answer(&request, &page, &metrics, &readiness);
         async move { answer }
     };
     accept(listener, handler, LIMITS, None, tally, stop).await;
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics, readiness: &Readiness) -> Answer {
+/// The page of metrics.
+struct Page {
+    clock: Arc<dyn Clock>,
+    origin: Instant,
+    last: Mutex<Made>,
+}
+
+/// What was made last, and how often in which second.
+#[derive(Default)]
+struct Made {
+    text: Bytes,
+    second: u64,
+    pages: u32,
+}
+
+impl Page {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { origin: clock.monotonic(), clock, last: Mutex::default() }
+    }
+
+    /// The page as it is now, unless too many were made in this second.
+    fn text(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+        let second = self.clock.monotonic().saturating_duration_since(self.origin).as_secs();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.second != second {
+            (last.second, last.pages) = (second, 0);
+        }
+        if last.pages < PAGES_PER_SECOND {
+            last.pages += 1;
+            last.text = make();
+        }
+        last.text.clone()
+    }
+}
+
+fn answer(request: &Request<Incoming>, page: &Page, metrics: &Metrics, readiness: &Readiness) -> Answer {
     if !is_read(request) {
         return method_not_allowed();
     }
     match request.uri().path() {
         "/metrics" => {
-            readiness.observe();
-            metrics.ready.set(i64::from(readiness.is_ready()));
-            let mut answer = Response::new(Full::new(Bytes::from(metrics.render())));
+            let text = page.text(|| {
+                readiness.observe();
+                metrics.ready.set(i64::from(readiness.is_ready()));
+                Bytes::from(metrics.render())
+            });
+            let mut answer = Response::new(Full::new(text));
             let format = HeaderValue::from_static(crate::metrics::TEXT_FORMAT);
             answer.headers_mut().insert(header::CONTENT_TYPE, format);
             answer
@@ -113,4 +164,44 @@ fn text(status: StatusCode, body: &'static str) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// Stands still until it is moved.
+    struct Still(Mutex<Instant>);
+
+    impl Clock for Still {
+        fn wall(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH
+        }
+
+        fn monotonic(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    #[test]
+    fn the_page_is_made_so_often_in_a_second_and_not_more_often() {
+        let clock = Arc::new(Still(Mutex::new(SystemClock.monotonic())));
+        let page = Page::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let mut made = 0;
+        let mut ask = || {
+            page.text(|| {
+                made += 1;
+                Bytes::from(made.to_string())
+            })
+        };
+        for number in 1..=200 {
+            assert_eq!(ask(), number.to_string());
+        }
+        assert_eq!(ask(), "200");
+        *clock.0.lock().unwrap() += Duration::from_secs(1);
+        assert_eq!(ask(), "201");
+    }
 }
