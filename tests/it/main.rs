@@ -41,6 +41,7 @@ mod spool_disk;
 mod spool_drain;
 mod spool_format;
 mod spool_model;
+mod starvation;
 mod stuck;
 mod support;
 mod support_app;

@@ -140,6 +140,16 @@ impl Bridge {
         self.callbacks
     }
 
+    /// SIGSTOP: it does nothing until it is thawed.
+    pub(crate) fn freeze(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
     pub(crate) fn admin(&self) -> SocketAddr {
         self.admin
     }

@@ -4,6 +4,7 @@
 pub(crate) mod body;
 pub(crate) mod bridge;
 pub(crate) mod command;
+pub(crate) mod crowd;
 pub(crate) mod faulty_storage;
 pub(crate) mod java;
 pub(crate) mod kafka;
