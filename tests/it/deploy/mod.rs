@@ -4,6 +4,7 @@
 //! `.ci/manifests` and `deploy/check-api-server` ask them.
 
 mod compose;
+mod documents;
 mod overlay;
 mod stopping;
 mod surroundings;
