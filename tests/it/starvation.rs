@@ -178,7 +178,8 @@ fn metrics_that_are_read_byte_by_byte_keep_no_operator_waiting() {
     let quiet = in_quiet(&bridge);
     let probe = || {
         let ((status, taken), kept) = (bridge.readiness(), bridge.metrics().len());
-        assert!(status == 200 && kept > 0 && taken < Duration::from_secs(1), "{status} after {taken:?}");
+        // Without a place for it a probe is not answered at all; a machine that is busy with other things takes seconds.
+        assert!(status == 200 && kept > 0 && taken < Duration::from_secs(10), "{status} after {taken:?}");
     };
     let _attack = Attack::start(bridge.admin(), "/metrics", &SLOW_READ);
     let evicted = || bridge.metric("recording_bridge_connections_evicted_total", &[("reason", "admin_limit")]);
