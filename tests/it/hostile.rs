@@ -104,7 +104,7 @@ fn bodies_that_never_end_have_a_bounded_part_of_the_memory() {
     drop(hoarders);
     bridge.counted("callbacks_in_flight", 0.0);
     for _ in 0..3 {
-        assert_eq!(bridge.post(vec![b' '; 30 * MIB]).status(), 400);
+        assert_eq!(bridge.post(vec![b'x'; 30 * MIB]).status(), 400);
     }
     assert_eq!(bridge.outcome("refused", "too_many_in_flight"), 1.0);
 }
