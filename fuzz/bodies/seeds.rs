@@ -39,9 +39,13 @@ fn callback(data: &Path) -> Vec<Vec<u8>> {
         // The harness signs and plants; what stands there twice would only be a duplicate.
         let body = body.replace(",SIGNED", "").replace("SIGNED", "");
         let around = AROUND[usize::from(number) % AROUND.len()];
-        for plants in [0, 1 << (number % 8)] {
+        for plants in [0, 0x7F, 0xFF] {
             seeds.push([&[plants, number], around.as_bytes(), b"\n", body.as_bytes()].concat());
         }
+    }
+    let least = "{\"event_type\":100,\"appid\":1300000000,\"stream_id\":\"s\",\"file_id\":\"f\"}";
+    for (plant, around) in (0..8).flat_map(|plant| AROUND.map(|around| (plant, around))) {
+        seeds.push([&[1 << plant, 0], around.as_bytes(), b"\n", least.as_bytes()].concat());
     }
     seeds
 }

@@ -70,7 +70,8 @@ pub(super) fn meet_next<S: Storage>(
     failures: u32,
 ) -> io::Result<Met> {
     let ledger = shared.ledger();
-    let Some(limit) = ledger.segments.get(&cursor.number).map(|segment| segment.end) else { return Ok(Met::Gone) };
+    let Some(segment) = ledger.segments.get(&cursor.number) else { return Ok(Met::Gone) };
+    let (limit, last_bound) = (segment.end, segment.last_bound);
     if let Some(tail) = ledger.tail.as_ref().filter(|tail| tail.number == cursor.number) {
         // Copied out of memory under the lock, so nothing beyond the synced end can be seen.
         let source = Memory { start: FRAMES_START, bytes: &tail.bytes };
@@ -80,6 +81,9 @@ pub(super) fn meet_next<S: Storage>(
         };
     }
     drop(ledger);
+    // A frame beyond what its segment can hold was put there by something else. Its sequence may be given out again, and
+    // whoever comes to it first would pass over the frame that has it by right.
+    cursor.walk.stay_below(last_bound);
     if cursor.walk.position() >= limit {
         return Ok(Met::End);
     }

@@ -124,6 +124,8 @@ pub(super) struct Walk {
     position: u64,
     /// The next sequence must be above this.
     floor: u64,
+    /// No sequence may be above this.
+    ceiling: u64,
     buffer: Vec<u8>,
     buffer_start: u64,
 }
@@ -131,7 +133,12 @@ pub(super) struct Walk {
 impl Walk {
     /// Starts at `position`, where the next sequence must be above `floor`.
     pub(super) fn new(position: u64, floor: u64) -> Self {
-        Self { position, floor, buffer: Vec::new(), buffer_start: 0 }
+        Self { position, floor, ceiling: u64::MAX, buffer: Vec::new(), buffer_start: 0 }
+    }
+
+    /// From here on, what has a sequence above `ceiling` is no frame.
+    pub(super) fn stay_below(&mut self, ceiling: u64) {
+        self.ceiling = ceiling;
     }
 
     /// Where the next step begins.
@@ -181,9 +188,9 @@ impl Walk {
 
     /// The head of the frame at `offset`, if a whole, sound and plausible one stands there.
     fn sound_at(&mut self, source: &impl Source, offset: u64, limit: u64) -> io::Result<Option<Head>> {
-        let floor = self.floor;
+        let (floor, ceiling) = (self.floor, self.ceiling);
         let Some(head) = Head::parse(self.view(source, offset, frame::HEADER_BYTES, limit)?) else { return Ok(None) };
-        let plausible = head.sequence > floor && head.sequence - floor <= SEQUENCE_JUMP_MAX;
+        let plausible = head.sequence > floor && head.sequence <= ceiling && head.sequence - floor <= SEQUENCE_JUMP_MAX;
         if !plausible {
             return Ok(None);
         }

@@ -76,7 +76,8 @@ fn everything_acknowledged_by_a_killed_bridge_is_published_from_its_orphaned_spo
         load.join().unwrap()
     });
     let accepted = answers.iter().filter(|answer| answer.status == Some(200)).count();
-    assert!((1_000..1_500).contains(&accepted), "{accepted}");
+    // Every connection may have had a callback in the spool whose answer died with the process.
+    assert!((1_000 - 32..1_500).contains(&accepted), "{accepted}");
 
     let folder = tempfile::tempdir().unwrap();
     let config = configure(folder.path(), &name);
