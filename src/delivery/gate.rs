@@ -368,6 +368,7 @@ impl Shared {
             frames: status.frames,
             bytes: status.bytes,
             bytes_max: status.bytes_max,
+            room: status.room_bytes,
             oldest_seconds: age,
             segments: status.segments as u64,
             damaged: status.damaged_stretches,

@@ -14,13 +14,15 @@ use super::letters::{self, Drainer};
 use super::window::Stretch;
 use super::{Spools, link::Link};
 use crate::kafka::{ProbeError, Producer, Producers, StartError};
-use crate::spool::{AppendError, Damaged, Drain, Frame, Spool, Storage, Writer};
+use crate::spool::{AppendError, Damaged, Drain, Frame, Monitor, Spool, Storage, Writer};
 
 /// How often the ladder is told that time has passed. Its deadlines are as exact as this.
 const TICK: Duration = Duration::from_millis(50);
 /// How often readiness is decided, and how long a probe waits for a broker.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+/// How often the volume of the spool is asked for its room.
+const VOLUME_INTERVAL: Duration = Duration::from_secs(5);
 /// Frames and bytes of one group commit: enough to make a sync cheap, few enough to keep it short.
 const BATCH_FRAMES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -47,7 +49,9 @@ pub(super) fn start<S: Storage>(
     spawn("producer-probe", shared, probe)?;
     spawn("kafka-credentials", shared, super::renewal::keep_fresh)?;
     if let Some(Spools { messages, dead_letters }) = spools {
-        let (writer, drain) = (messages.writer, messages.drain);
+        shared.metrics.spool.identify(&messages.monitor.id().to_string());
+        let (writer, drain, monitor) = (messages.writer, messages.drain, messages.monitor);
+        spawn("spool-volume", shared, move |shared| watch_volume(shared, &monitor))?;
         spawn("spool-appender", shared, move |shared| append(shared, writer))?;
         spawn("spool-drainer", shared, move |shared| read_and_commit(shared, drain))?;
         if let Some(desk) = shared.letters.clone() {
@@ -247,6 +251,16 @@ fn read<S: Storage>(shared: &Arc<Shared>, drain: &mut Drain<S>, after: u64, thro
         })
         .collect();
     shared.frames_read((after, through), frames, &heads);
+}
+
+/// Keeps in mind how much room the volume has. A thread of its own: a filesystem that hangs holds up nobody else.
+fn watch_volume<S: Storage>(shared: &Arc<Shared>, monitor: &Monitor<S>) {
+    loop {
+        monitor.look_at_volume();
+        if !sleep(shared, VOLUME_INTERVAL) {
+            return;
+        }
+    }
 }
 
 /// Finds out whether Kafka could take a message now: without traffic, nothing else would tell.

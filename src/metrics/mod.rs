@@ -1,7 +1,7 @@
 //! Every metric as a typed field, every label value from a closed set.
 //!
 //! Declared once, here; the table in the README is checked against these declarations by a test. Label values are
-//! enums of this crate or names from the configuration, never input. Counters whose labels are known are created at
+//! enums of this crate, names from the configuration or the id of the spool, never input. Counters whose labels are known are created at
 //! start, so that a rate is right from the first event on.
 
 mod credentials;

@@ -1,6 +1,6 @@
 //! Metrics of the spool.
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::{Declare, SECONDS};
 
@@ -12,6 +12,8 @@ pub struct SpoolMetrics {
     frames: IntGauge,
     bytes: IntGauge,
     bytes_max: IntGauge,
+    room: IntGauge,
+    info: IntGaugeVec,
     oldest_seconds: IntGauge,
     segments: IntGauge,
     damaged: IntGauge,
@@ -36,6 +38,8 @@ pub struct SpoolGauges {
     pub bytes: u64,
     /// Bytes that may be taken.
     pub bytes_max: u64,
+    /// Bytes of events for which there is room.
+    pub room: u64,
     /// Age of the oldest frame in seconds; 0 if there is none.
     pub oldest_seconds: i64,
     /// Segment files.
@@ -54,6 +58,8 @@ impl SpoolMetrics {
             frames: declare.gauge("spool_frames", "Events in the spool that are not published yet."),
             bytes: declare.gauge("spool_bytes", "Bytes that the spool takes on disk."),
             bytes_max: declare.gauge("spool_bytes_max", "Bytes that the spool may take on disk."),
+            room: declare.gauge("spool_room_bytes", "Bytes of events for which the spool and its volume have room."),
+            info: declare.gauges("spool_info", "Always 1; the label names the spool, whichever process has it.", &["spool"]),
             oldest_seconds: declare.gauge("spool_oldest_age_seconds", "Age of the oldest event in the spool."),
             segments: declare.gauge("spool_segments", "Segment files of the spool."),
             damaged: declare.gauge("spool_damaged_stretches", "Stretches of the spool that could not be read."),
@@ -71,12 +77,18 @@ impl SpoolMetrics {
         }
     }
 
+    /// Names the spool by its own id: so it is seen that nobody has it any more.
+    pub fn identify(&self, id: &str) {
+        self.info.with_label_values(&[id]).set(1);
+    }
+
     /// Sets every gauge.
     pub fn observe(&self, gauges: &SpoolGauges) {
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
         set(&self.frames, gauges.frames);
         set(&self.bytes, gauges.bytes);
         set(&self.bytes_max, gauges.bytes_max);
+        set(&self.room, gauges.room);
         set(&self.segments, gauges.segments);
         set(&self.damaged, gauges.damaged);
         set(&self.set_aside, gauges.set_aside);

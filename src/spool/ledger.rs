@@ -81,6 +81,8 @@ pub(super) struct Ledger {
     pub(super) oldest_accepted_at: Option<Timestamp>,
     pub(super) damaged_stretches: u64,
     pub(super) set_aside: u64,
+    /// Free bytes of the volume when it was looked at last, where that could be told.
+    pub(super) volume_free: Option<u64>,
     pub(super) full: Option<Full>,
     pub(super) fault: Option<Fault>,
 }
@@ -112,12 +114,23 @@ impl Ledger {
         news
     }
 
-    pub(super) fn status(&self, bytes_max: u64) -> Status {
+    /// See [`Status::room_bytes`]. What is left for less than a whole segment takes nothing.
+    fn room(&self, config: &Config) -> u64 {
+        let active = self.tail.as_ref().and_then(|tail| self.segments.get(&tail.number));
+        let rest = active.map_or(0, |segment| segment.bytes.saturating_sub(segment.end));
+        let by_cap = config.bytes_max.saturating_sub(self.bytes());
+        let by_volume = self.volume_free.map_or(u64::MAX, |free| free.saturating_sub(config.disk_free_min));
+        let further = by_cap.min(by_volume);
+        rest + further - further % config.segment_bytes.max(1)
+    }
+
+    pub(super) fn status(&self, config: &Config) -> Status {
         let frames = self.segments.values().map(|segment| segment.frames_undelivered(self.watermark)).sum();
         Status {
             frames,
             bytes: self.bytes(),
-            bytes_max,
+            bytes_max: config.bytes_max,
+            room_bytes: self.room(config),
             oldest_accepted_at: self.oldest_accepted_at.filter(|_| !self.is_empty()),
             segments: self.segments.len(),
             damaged_stretches: self.damaged_stretches,

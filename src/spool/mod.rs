@@ -122,6 +122,9 @@ pub struct Status {
     pub bytes: u64,
     /// Space that may be taken.
     pub bytes_max: u64,
+    /// Bytes of frames for which there is room: in the segment that is being written, and in further ones, as far as the
+    /// limits allow and the volume did when it was looked at last.
+    pub room_bytes: u64,
     /// When the oldest undelivered frame was accepted, or somewhat earlier: as fine as the batches that are read.
     pub oldest_accepted_at: Option<Timestamp>,
     /// Segments, the one being written included.
@@ -159,7 +162,7 @@ pub enum Health {
     Unhealthy(Fault),
 }
 
-/// A handle for whoever watches: it never waits for a filesystem step.
+/// A handle for whoever watches: but for one method it never waits for a filesystem step.
 pub struct Monitor<S: Storage>(Arc<Shared<S>>);
 
 impl<S: Storage> Clone for Monitor<S> {
@@ -178,7 +181,19 @@ impl<S: Storage> Monitor<S> {
     /// How the spool is.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.0.ledger().status(self.0.config.bytes_max)
+        self.0.ledger().status(&self.0.config)
+    }
+
+    /// Asks the volume how much room it has, for [`Status::room_bytes`]. This alone may wait for the filesystem.
+    pub fn look_at_volume(&self) {
+        let free = self.0.storage.free_bytes().ok();
+        self.0.ledger().volume_free = free;
+    }
+
+    /// The spool's own id: it stays the same when another process opens it.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.0.spool
     }
 
     /// Says that an append has been under way for too long, by the caller's clock. The spool counts as unhealthy

@@ -284,9 +284,10 @@ fn metrics_in_the_readme() -> BTreeSet<String> {
 #[test]
 fn every_metric_is_in_the_readme_and_the_reverse() {
     let metrics = recording_bridge::metrics::Metrics::new(&["key"], &["timed_out"], "0.0.0");
-    // Those of the certificate exist where there is one, histograms by outcome from the first outcome on.
+    // Those of the certificate and the spool's id exist where there is one, histograms by outcome from the first outcome on.
     metrics.tls.in_use(0);
     metrics.tls.files_usable(true);
+    metrics.spool.identify("00");
     metrics.resolved(recording_bridge::metrics::Outcome::Unresolved, 0.0);
     let text = String::from_utf8(metrics.render()).unwrap();
     let exported: BTreeSet<String> = text
