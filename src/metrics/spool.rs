@@ -59,7 +59,11 @@ impl SpoolMetrics {
             bytes: declare.gauge("spool_bytes", "Bytes that the spool takes on disk."),
             bytes_max: declare.gauge("spool_bytes_max", "Bytes that the spool may take on disk."),
             room: declare.gauge("spool_room_bytes", "Bytes of events for which the spool and its volume have room."),
-            info: declare.gauges("spool_info", "Always 1; the label names the spool, whichever process has it.", &["spool"]),
+            info: declare.gauges(
+                "spool_info",
+                "Always 1; the label names the spool, whichever process has it.",
+                &["spool"],
+            ),
             oldest_seconds: declare.gauge("spool_oldest_age_seconds", "Age of the oldest event in the spool."),
             segments: declare.gauge("spool_segments", "Segment files of the spool."),
             damaged: declare.gauge("spool_damaged_stretches", "Stretches of the spool that could not be read."),

@@ -23,6 +23,7 @@ mod keys;
 mod ladder_simulation;
 mod length_extension;
 mod lifecycle;
+mod monitoring;
 mod name_server;
 mod outage;
 mod places;

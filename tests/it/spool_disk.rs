@@ -245,3 +245,38 @@ fn going_back_a_little_does_not_read_the_whole_spool_again() {
         assert!(read.frames.iter().map(|frame| frame.sequence).eq(after + 1..=1001), "{after}");
     }
 }
+
+#[test]
+fn the_room_is_told_to_the_frame_by_the_limit_and_by_the_volume() {
+    let limits = Config { bytes_max: 3 * 4096, disk_free_min: 1000, segment_bytes: 4096, ..small(7) };
+    let storage = FaultyStorage::new(1);
+    let mut spool = Spool::open(storage.clone(), limits).unwrap();
+    let room = |spool: &Spool<FaultyStorage>| spool.monitor.status().room_bytes;
+    assert_eq!(room(&spool), 3 * 4096);
+    storage.set_free_bytes(1000 + 2 * 4096 + 5);
+    assert_eq!(room(&spool), 3 * 4096, "nobody has looked");
+    spool.monitor.look_at_volume();
+    assert_eq!(room(&spool), 2 * 4096, "half a segment takes nothing");
+    storage.set_free_bytes(999);
+    spool.monitor.look_at_volume();
+    assert_eq!(room(&spool), 0);
+    storage.set_free_bytes(u64::MAX);
+    spool.monitor.look_at_volume();
+
+    let (mut rooms, mut sequence) = (vec![room(&spool)], 1);
+    while spool.writer.append_batch(&[frame(sequence, 1, 500)]).is_ok() {
+        rooms.push(room(&spool));
+        sequence += 1;
+    }
+    let spent: Vec<u64> = rooms.windows(2).map(|pair| pair[0] - pair[1]).collect();
+    // Seven frames to a segment; the first of each also costs the header, and what the one before could not take.
+    assert_eq!(spent.len(), 21);
+    let frame_bytes = spent[1];
+    assert!((500..600).contains(&frame_bytes));
+    assert!(spent.iter().enumerate().all(|(at, spent)| at % 7 == 0 || *spent == frame_bytes), "{spent:?}");
+    assert!(rooms.last().is_some_and(|room| *room < frame_bytes), "{rooms:?}");
+    let read = spool.drain.read(0, usize::MAX).unwrap();
+    assert_eq!(read.frames.len(), 21);
+    spool.drain.commit(7);
+    assert_eq!(room(&spool), rooms.last().unwrap() + 4096);
+}
