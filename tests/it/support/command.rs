@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::bridge::write_config;
 
 /// SIGKILL after this many seconds: a command that hangs fails its test and outlives nobody.
-const PATIENCE_SECONDS: &str = "40";
+const PATIENCE_SECONDS: &str = "120";
 
 /// A configuration file in a folder of its own.
 pub(crate) struct Setup {
