@@ -4,6 +4,7 @@
 //! every time in it can be written as RFC 3339. Nothing here knows how the provider wrote the facts (`callback`)
 //! or how Kafka carries them (`message`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -77,31 +78,38 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let date = OffsetDateTime::from_unix_timestamp(self.seconds())
             .expect("the constructor keeps every instant between 1970 and 9999");
-        write!(
-            formatter,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:06}Z",
-            date.year(),
-            u8::from(date.month()),
-            date.day(),
-            date.hour(),
-            date.minute(),
-            date.second(),
-            self.0 % MICROSECONDS
-        )
+        // Every event has some of these, and to format seven numbers takes many times what filling in digits takes.
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let (year, microsecond) = (date.year().unsigned_abs(), self.0 % MICROSECONDS);
+        for (end, mut value) in [
+            (4, year),
+            (7, u8::from(date.month()).into()),
+            (10, date.day().into()),
+            (13, date.hour().into()),
+            (16, date.minute().into()),
+            (19, date.second().into()),
+            (26, u32::try_from(microsecond).unwrap_or_default()),
+        ] {
+            for digit in text.iter_mut().take(end).rev().take_while(|byte| byte.is_ascii_digit()) {
+                *digit = b"0123456789".get(value as usize % 10).copied().unwrap_or_default();
+                value /= 10;
+            }
+        }
+        formatter.write_str(std::str::from_utf8(&text).expect("digits and signs are ASCII"))
     }
 }
 
 /// The name of a live stream: 1 to [`STREAM_ID_BYTES_MAX`] bytes of UTF-8 without control characters, otherwise as
 /// the provider wrote it (`"0202"` keeps its zero). It is the key of every message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StreamId(String);
+pub struct StreamId<'a>(Cow<'a, str>);
 
-impl StreamId {
+impl<'a> StreamId<'a> {
     /// `None` if `text` is empty, too long or holds a control character (C0, DEL or C1).
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: Cow<'a, str>) -> Option<Self> {
         let bounded = (1..=STREAM_ID_BYTES_MAX).contains(&text.len());
-        (bounded && !text.chars().any(char::is_control)).then(|| Self(text.to_owned()))
+        (bounded && !text.chars().any(char::is_control)).then_some(Self(text))
     }
 
     /// The name as text.
@@ -138,15 +146,15 @@ impl fmt::Display for EventId {
 
 /// The provider's ids of a recorded file, at least one of them present and not empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileIds {
-    file_id: Option<String>,
-    record_file_id: Option<String>,
+pub struct FileIds<'a> {
+    file_id: Option<Cow<'a, str>>,
+    record_file_id: Option<Cow<'a, str>>,
 }
 
-impl FileIds {
+impl<'a> FileIds<'a> {
     /// Empty ids count as absent; `None` if nothing is left.
     #[must_use]
-    pub fn new(file_id: Option<String>, record_file_id: Option<String>) -> Option<Self> {
+    pub fn new(file_id: Option<Cow<'a, str>>, record_file_id: Option<Cow<'a, str>>) -> Option<Self> {
         let ids = Self {
             file_id: file_id.filter(|id| !id.is_empty()),
             record_file_id: record_file_id.filter(|id| !id.is_empty()),
@@ -176,65 +184,66 @@ impl FileIds {
 /// A plain JSON number: an optional minus, digits, an optional fraction, at most [`Digits::BYTES_MAX`] bytes. No
 /// exponent, so that no consumer is made to build a number of a million digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Digits(String);
+pub struct Digits<'a>(&'a str);
 
-impl Digits {
+impl<'a> Digits<'a> {
     /// Longest number that is kept.
     pub const BYTES_MAX: usize = 40;
 
     /// `None` if `text` is not such a number.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &'a str) -> Option<Self> {
         let unsigned = text.strip_prefix('-').unwrap_or(text);
         let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         let plain = digits(whole) && digits(fraction) && (whole == "0" || !whole.starts_with('0'));
-        (plain && text.len() <= Self::BYTES_MAX).then(|| Self(text.to_owned()))
+        (plain && text.len() <= Self::BYTES_MAX).then_some(Self(text))
     }
 
     /// The number as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0
     }
 }
 
 /// The value of a member that this version does not know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scalar {
+pub enum Scalar<'a> {
     /// JSON `null`.
     Null,
     /// JSON `true` or `false`.
     Boolean(bool),
     /// A JSON number in its own digits, so that no precision is lost.
-    Number(Digits),
+    Number(Digits<'a>),
     /// A JSON string, secrets masked.
-    Text(String),
+    Text(Cow<'a, str>),
 }
 
-/// The facts of one finished recording, secrets already masked. Absent facts are `None`.
+/// The facts of one finished recording, secrets already masked. Absent facts are `None`. Texts are
+/// borrowed from the callback's body wherever they stand there as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordingFacts {
+pub struct RecordingFacts<'a> {
     /// Account number at the provider.
     pub app_id: u64,
     /// Push domain.
-    pub push_domain: Option<String>,
+    pub push_domain: Option<Cow<'a, str>>,
     /// Push path, for example `live`.
-    pub push_path: Option<String>,
+    pub push_path: Option<Cow<'a, str>>,
     /// Name of the stream.
-    pub stream_id: StreamId,
+    pub stream_id: StreamId<'a>,
     /// Channel, the same as the stream in every payload seen.
-    pub channel_id: Option<String>,
+    pub channel_id: Option<Cow<'a, str>>,
     /// Ids of the file.
-    pub file_ids: FileIds,
+    pub file_ids: FileIds<'a>,
     /// Recording task.
-    pub task_id: Option<String>,
+    pub task_id: Option<Cow<'a, str>>,
     /// Recording template; `None` means a task without one.
-    pub template_id: Option<String>,
+    pub template_id: Option<Cow<'a, str>>,
     /// Push session, from the provider's extension.
-    pub session_id: Option<String>,
+    pub session_id: Option<Cow<'a, str>>,
     /// Container format, an open set: `flv`, `hls`, `mp4`, `aac` and others.
-    pub file_format: Option<String>,
+    pub file_format: Option<Cow<'a, str>>,
     /// Size of the file in bytes.
     pub file_size_bytes: Option<u64>,
     /// Length of the content in seconds.
@@ -248,32 +257,32 @@ pub struct RecordingFacts {
     /// Bit rate in kbit/s; 0 is the original stream.
     pub bitrate_kbps: Option<u64>,
     /// Video codec, from the provider's extension.
-    pub video_codec: Option<String>,
+    pub video_codec: Option<Cow<'a, str>>,
     /// Resolution, from the provider's extension.
-    pub resolution: Option<String>,
+    pub resolution: Option<Cow<'a, str>>,
     /// Where the file is. Sensitive: it may carry its own signature.
-    pub video_url: Option<String>,
+    pub video_url: Option<Cow<'a, str>>,
     /// The push address's query, secret values masked.
-    pub push_parameters: Option<String>,
+    pub push_parameters: Option<Cow<'a, str>>,
     /// Scalar members that this version does not know, by name.
-    pub other: Vec<(String, Scalar)>,
+    pub other: Vec<(Cow<'a, str>, Scalar<'a>)>,
 }
 
 /// One finished recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordingEvent {
-    facts: RecordingFacts,
+pub struct RecordingEvent<'a> {
+    facts: RecordingFacts<'a>,
     event_id: EventId,
     content_started_at: Option<Timestamp>,
 }
 
-impl RecordingEvent {
+impl<'a> RecordingEvent<'a> {
     /// The kind of every event of this type, part of its identity.
-    pub const KIND: &str = "recording.completed";
+    pub const KIND: &'static str = "recording.completed";
 
     /// Derives identity and the true start of the content from the facts.
     #[must_use]
-    pub fn new(facts: RecordingFacts) -> Self {
+    pub fn new(facts: RecordingFacts<'a>) -> Self {
         let event_id = EventId::of(facts.app_id, facts.file_ids.identity());
         // The task may start long before the first picture: only the end and the length are to be trusted.
         let content_started_at =
@@ -289,7 +298,7 @@ impl RecordingEvent {
 
     /// The facts it was made from.
     #[must_use]
-    pub fn facts(&self) -> &RecordingFacts {
+    pub fn facts(&self) -> &RecordingFacts<'a> {
         &self.facts
     }
 
@@ -297,5 +306,22 @@ impl RecordingEvent {
     #[must_use]
     pub fn content_started_at(&self) -> Option<Timestamp> {
         self.content_started_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_digit_of_an_instant_stands_in_its_place() {
+        for (microseconds, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (1_770_031_273_880_554, "2026-02-02T11:21:13.880554Z"),
+            (1_767_225_600_000_007, "2026-01-01T00:00:00.000007Z"),
+            (LAST_MICROSECOND, "9999-12-31T23:59:59.999999Z"),
+        ] {
+            assert_eq!(Timestamp::from_microseconds(microseconds).expect("it is in range").to_string(), text);
+        }
     }
 }

@@ -51,6 +51,7 @@ impl World {
         let mut world = Self { runtime, client, requests };
         let first = world.requests.split_off(count);
         world.exchange(&first);
+        super::clear_free_lists();
         world
     }
 

@@ -5,14 +5,14 @@
 //! very form; the padding of MD5 can never be part of it. `t` is the second at which the signature expires, 600 s
 //! after it was made; an upper bound keeps a leaked signature from living for ever.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use md5::{Digest, Md5};
-use serde::Deserialize;
 use subtle::{Choice, ConstantTimeEq};
 
 use super::keyring::{Key, Keyring};
-use super::members::{Malformed, Members};
+use super::members::{Malformed, Members, string};
 use super::normalise::{Normalised, Unusable, integer};
 use super::{Config, Ignored, Kind, Redaction, Remains};
 use crate::event::Timestamp;
@@ -135,7 +135,7 @@ pub struct AuthenticCallback<'a> {
     signed_seconds_ago: i64,
 }
 
-impl AuthenticCallback<'_> {
+impl<'a> AuthenticCallback<'a> {
     /// Place of the key in the keyring.
     #[must_use]
     pub fn key_index(&self) -> usize {
@@ -167,7 +167,7 @@ impl AuthenticCallback<'_> {
     ///
     /// # Errors
     /// If a needed member is absent, or any known member has the wrong type or lies out of range.
-    pub fn normalise(&self, redaction: &Redaction) -> Result<Normalised, Unusable> {
+    pub fn normalise(&self, redaction: &Redaction) -> Result<Normalised<'a>, Unusable> {
         match self.kind()? {
             Kind::Recording => super::normalise::recording(&self.members, redaction),
             other => Ok(Normalised::Ignored(Ignored(other))),
@@ -209,11 +209,11 @@ pub fn authenticate<'a>(
 }
 
 /// The source text of `t`, and `sign`.
-fn signature<'a>(members: &Members<'a>) -> Result<(&'a str, String), Inauthentic> {
+fn signature<'a>(members: &Members<'a>) -> Result<(&'a str, Cow<'a, str>), Inauthentic> {
     let (Some(t), Some(sign)) = (members.get("t"), members.get("sign")) else {
         return Err(Inauthentic::SignatureMissing);
     };
-    let sign = String::deserialize(sign).map_err(|_| Inauthentic::SignatureMalformed)?;
+    let sign = string(sign).ok_or(Inauthentic::SignatureMalformed)?;
     Ok((t.get(), sign))
 }
 
@@ -221,7 +221,7 @@ fn signature<'a>(members: &Members<'a>) -> Result<(&'a str, String), Inauthentic
 fn signer(digits: &str, sign: &str, members: &Members<'_>, keyring: &Keyring) -> Result<usize, Inauthentic> {
     // Every key is tried, whatever the ones before it gave, so that the time taken tells nothing.
     let matches: Vec<Choice> =
-        keyring.keys().iter().map(|key| self::sign(key, digits).as_bytes().ct_eq(sign.as_bytes())).collect();
+        keyring.keys().iter().map(|key| hexadecimal(key, digits).ct_eq(sign.as_bytes())).collect();
     let mut verdict = Inauthentic::SignatureMismatch;
     for (index, (key, matched)) in keyring.keys().iter().zip(matches).enumerate() {
         if bool::from(matched) {
@@ -237,10 +237,17 @@ fn signer(digits: &str, sign: &str, members: &Members<'_>, keyring: &Keyring) ->
 /// The signature that `key` makes for `t`: 32 lower-case hexadecimal digits.
 #[must_use]
 pub fn sign(key: &Key, t: &str) -> String {
+    hexadecimal(key, t).map(char::from).iter().collect()
+}
+
+/// The same, as ASCII.
+fn hexadecimal(key: &Key, t: &str) -> [u8; 32] {
     let mut hasher = Md5::new();
     hasher.update(key.secret());
     hasher.update(t.as_bytes());
-    hex::encode(hasher.finalize())
+    let mut digits = [0; 32];
+    hex::encode_to_slice(hasher.finalize(), &mut digits).expect("16 bytes are 32 digits");
+    digits
 }
 
 /// `t` from its source text, which is what gets hashed: ten digits, the first not zero, so it is canonical.
@@ -262,7 +269,7 @@ fn in_scope(key: &Key, members: &Members<'_>) -> Result<(), Inauthentic> {
         // Recording status and recording exception name the push domain `domain`, all others `app`.
         let status = matches!(integer::<u64>(members, "event_type"), Ok(Some(332 | 341)));
         let member = members.get(if status { "domain" } else { "app" });
-        let domain = member.and_then(|value| String::deserialize(value).ok()).ok_or(Inauthentic::ScopeMemberMissing)?;
+        let domain = member.and_then(string).ok_or(Inauthentic::ScopeMemberMissing)?;
         if !scope.push_domains.iter().any(|bound| bound.eq_ignore_ascii_case(&domain)) {
             return Err(Inauthentic::OutOfScope);
         }

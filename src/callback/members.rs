@@ -26,6 +26,13 @@ pub enum Malformed {
 /// A member of the body: its decoded name and the source text of its value.
 pub(super) type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
+/// The text of a string, borrowed where it holds no escape; `None` if it is no string, or none that Unicode knows.
+pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    // What stands in a raw value was read as JSON, so only escapes need to be read again.
+    let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if quoted.contains('\\') { String::deserialize(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(quoted)) }
+}
+
 /// The members of a body in the order they came, no two of the same name.
 #[derive(Debug)]
 pub(super) struct Members<'a> {
@@ -118,6 +125,24 @@ mod tests {
 
     fn fault(body: &[u8]) -> Malformed {
         Members::parse(body).expect_err("the body is malformed")
+    }
+
+    #[test]
+    fn a_text_is_read_as_serde_json_reads_it() {
+        let strings = [
+            r#""""#,
+            r#""a""#,
+            r#""a\"b""#,
+            r#""\\""#,
+            "\"直\u{7f}\"",
+            r#""\u76f4""#,
+            r#""\ud83d\ude00""#,
+            r#""\ud83d""#,
+        ];
+        for source in strings.into_iter().chain(["null", "1", r#"["a"]"#, r#"{"a":"b"}"#]) {
+            let value: &RawValue = serde_json::from_str(source).expect("it is JSON");
+            assert_eq!(string(value).map(Cow::into_owned), String::deserialize(value).ok(), "{source}");
+        }
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! malformed, but no event is guessed from it. Integers written as strings of digits are understood, since sibling
 //! events of the provider send them so. Unknown members are never a fault.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::members::Members;
+use super::members::{Members, string};
 use super::redact::{MASK, is_member_name};
 use super::{Ignored, Redaction};
 use crate::event::{Digits, FileIds, RecordingEvent, RecordingFacts, Scalar, StreamId, Timestamp};
@@ -76,11 +78,12 @@ impl Unusable {
 
 /// What an authentic callback comes to.
 #[derive(Debug)]
-pub enum Normalised {
+#[expect(clippy::large_enum_variant, reason = "it is made once for a callback, and taken apart at once")]
+pub enum Normalised<'a> {
     /// An event to publish, and how many unknown members it had to leave behind.
     Recording {
         /// The event.
-        event: Box<RecordingEvent>,
+        event: RecordingEvent<'a>,
         /// Unknown members that were nested, too long, too many, or whose name is none.
         members_dropped: u64,
     },
@@ -88,14 +91,15 @@ pub enum Normalised {
     Ignored(Ignored),
 }
 
-pub(super) fn recording(members: &Members<'_>, redaction: &Redaction) -> Result<Normalised, Unusable> {
+pub(super) fn recording<'a>(members: &Members<'a>, redaction: &Redaction) -> Result<Normalised<'a>, Unusable> {
     let stream_id = text(members, "stream_id")?.ok_or(Unusable::missing("stream_id"))?;
     if stream_id.is_empty() {
         return Err(Unusable::missing("stream_id"));
     }
     let file_ids = FileIds::new(text(members, "file_id")?, text(members, "record_file_id")?);
     let extension = Extension::of(text(members, "callback_ext")?.as_deref());
-    let masked = |text: Option<String>| text.map(|text| redaction.mask(&text));
+    let masked = |text: Option<Cow<'a, str>>| text.map(|text| redaction.masked(text));
+    let extended = |text: Option<String>| masked(text.map(Cow::Owned));
     // Every text but the ids and the address of the file, which consumers need exactly as they are.
     let free = |name| text(members, name).map(masked);
     let (other, members_dropped) = unknown_members(members, redaction);
@@ -103,12 +107,12 @@ pub(super) fn recording(members: &Members<'_>, redaction: &Redaction) -> Result<
         app_id: integer(members, "appid")?.ok_or(Unusable::missing("appid"))?,
         push_domain: free("app")?,
         push_path: free("appname")?,
-        stream_id: StreamId::parse(&stream_id).ok_or(Unusable::invalid("stream_id"))?,
+        stream_id: StreamId::parse(stream_id).ok_or(Unusable::invalid("stream_id"))?,
         channel_id: free("channel_id")?,
         file_ids: file_ids.ok_or(Unusable::missing("file_id"))?,
         task_id: free("task_id")?,
         template_id: free("record_temp_id")?.filter(|id| !id.is_empty()),
-        session_id: masked(extension.session_id),
+        session_id: extended(extension.session_id),
         file_format: free("file_format")?,
         file_size_bytes: integer(members, "file_size")?,
         duration_seconds: integer(members, "duration")?,
@@ -116,20 +120,20 @@ pub(super) fn recording(members: &Members<'_>, redaction: &Redaction) -> Result<
         recording_ended_at: instant(members, "end_time", "end_time_usec")?,
         media_start_pts: integer(members, "media_start_time")?,
         bitrate_kbps: integer(members, "record_bps")?,
-        video_codec: masked(extension.video_codec),
-        resolution: masked(extension.resolution),
+        video_codec: extended(extension.video_codec),
+        resolution: extended(extension.resolution),
         video_url: text(members, "video_url")?,
         push_parameters: free("stream_param")?,
         other,
     };
-    Ok(Normalised::Recording { event: Box::new(RecordingEvent::new(facts)), members_dropped })
+    Ok(Normalised::Recording { event: RecordingEvent::new(facts), members_dropped })
 }
 
 /// A string; `None` if absent or `null`.
-fn text(members: &Members<'_>, name: &'static str) -> Result<Option<String>, Unusable> {
+fn text<'a>(members: &Members<'a>, name: &'static str) -> Result<Option<Cow<'a, str>>, Unusable> {
     match members.get(name) {
-        None => Ok(None),
-        Some(value) => Option::deserialize(value).map_err(|_| Unusable::invalid(name)),
+        Some(value) if value.get() != "null" => string(value).map(Some).ok_or(Unusable::invalid(name)),
+        _ => Ok(None),
     }
 }
 
@@ -191,7 +195,7 @@ fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
 }
 
 /// The scalar members that this version does not know, and how many had to be left behind.
-fn unknown_members(members: &Members<'_>, redaction: &Redaction) -> (Vec<(String, Scalar)>, u64) {
+fn unknown_members<'a>(members: &Members<'a>, redaction: &Redaction) -> (Vec<(Cow<'a, str>, Scalar<'a>)>, u64) {
     let unknown = members.iter().filter(|(name, _)| !KNOWN.contains(&name.as_ref()));
     let mut unknown: Vec<_> = unknown.collect();
     // By name, so that the bytes of an event do not depend on the order in which a sender writes its members.
@@ -200,14 +204,14 @@ fn unknown_members(members: &Members<'_>, redaction: &Redaction) -> (Vec<(String
     for (name, value) in unknown {
         let fits = kept.len() < OTHER_MEMBERS_MAX && name.len() + value.get().len() <= OTHER_BYTES_MAX;
         match scalar(name, value, redaction).filter(|_| fits) {
-            Some(scalar) => kept.push((name.to_string(), scalar)),
+            Some(scalar) => kept.push((name.clone(), scalar)),
             None => dropped += 1,
         }
     }
     (kept, dropped)
 }
 
-fn scalar(name: &str, value: &RawValue, redaction: &Redaction) -> Option<Scalar> {
+fn scalar<'a>(name: &str, value: &'a RawValue, redaction: &Redaction) -> Option<Scalar<'a>> {
     let source = value.get();
     if !is_member_name(name) {
         return None;
@@ -215,13 +219,13 @@ fn scalar(name: &str, value: &RawValue, redaction: &Redaction) -> Option<Scalar>
     match source.bytes().next()? {
         b'{' | b'[' => None,
         b'n' => Some(Scalar::Null),
-        _ if redaction.hides(name) => Some(Scalar::Text(MASK.to_owned())),
+        _ if redaction.hides(name) => Some(Scalar::Text(Cow::Borrowed(MASK))),
         b't' => Some(Scalar::Boolean(true)),
         b'f' => Some(Scalar::Boolean(false)),
         b'"' => {
             // JSON within a string is as nested as JSON itself.
-            let text = String::deserialize(value).ok().filter(|text| !text.trim_start().starts_with(['{', '[']))?;
-            Some(Scalar::Text(redaction.mask(&text)))
+            let text = string(value).filter(|text| !text.trim_start().starts_with(['{', '[']))?;
+            Some(Scalar::Text(redaction.masked(text)))
         }
         _ => Digits::parse(source).map(Scalar::Number),
     }

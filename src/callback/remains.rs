@@ -4,6 +4,7 @@
 //! `sign`, masked as events are. Nothing is copied that was not understood: values are read, bounded and written anew,
 //! JSON inside of strings too. Values that do not fit are left out and counted, those known by name last of all.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -45,7 +46,7 @@ pub struct Remains {
     payload: Box<RawValue>,
     left_out: u64,
     app_id: Option<u64>,
-    stream_id: Option<StreamId>,
+    stream_id: Option<StreamId<'static>>,
 }
 
 impl Remains {
@@ -69,7 +70,7 @@ impl Remains {
 
     /// The stream, if the callback names a usable one.
     #[must_use]
-    pub fn stream_id(&self) -> Option<&StreamId> {
+    pub fn stream_id(&self) -> Option<&StreamId<'static>> {
         self.stream_id.as_ref()
     }
 
@@ -83,7 +84,7 @@ impl Remains {
             .find(|(payload, _)| payload.get().len() <= PAYLOAD_BYTES_MAX)
             .expect("what the last limits let through is shorter than the limit");
         let stream_id = members.get("stream_id").and_then(|raw| String::deserialize(raw).ok());
-        let stream_id = stream_id.as_deref().and_then(StreamId::parse);
+        let stream_id = stream_id.map(Cow::Owned).and_then(StreamId::parse);
         Self { payload, left_out, app_id: integer(members, "appid").ok().flatten(), stream_id }
     }
 }
@@ -227,7 +228,7 @@ impl Builder<'_> {
     /// JSON and is none is left out.
     fn text(&mut self, text: &str, depth: usize) -> String {
         if !text.trim_start().starts_with(['{', '[']) {
-            return self.cut(self.redaction.mask(text));
+            return self.cut(self.redaction.mask(text).into_owned());
         }
         let nested: Result<&RawValue, _> = serde_json::from_str(text);
         let part = match nested {

@@ -13,6 +13,7 @@ use hyper::{Response, StatusCode};
 use crate::callback::Ignored;
 use crate::clock::Clock;
 use crate::delivery::{Receipt, SetAside};
+use crate::event::EventId;
 use crate::metrics::{Metrics, Outcome};
 use crate::refusal::Refusal;
 
@@ -53,10 +54,20 @@ impl Verdict {
 /// Names of an authentic callback, for its log line. Nothing of an inauthentic one ever gets here.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Subject {
-    pub(super) event_id: String,
-    pub(super) stream_id: String,
+    /// The event's id and its stream.
+    pub(super) event: Option<(EventId, Bytes)>,
     /// The member that makes a callback unusable.
     pub(super) member: &'static str,
+}
+
+impl Subject {
+    fn event_id(&self) -> String {
+        self.event.as_ref().map(|(event_id, _)| event_id.to_string()).unwrap_or_default()
+    }
+
+    fn stream_id(&self) -> &str {
+        self.event.as_ref().and_then(|(_, stream)| std::str::from_utf8(stream).ok()).unwrap_or_default()
+    }
 }
 
 /// Accounts for one callback from its head to its outcome. It travels with the callback; if it is dropped before it
@@ -102,11 +113,12 @@ impl InFlight {
         match verdict {
             Verdict::Accepted(receipt) => {
                 let (partition, offset) = receipt.place().unzip();
-                let Subject { event_id, stream_id, .. } = subject;
+                // The names are worded only if the line is written.
+                let (id, stream) = (|| subject.event_id(), || subject.stream_id());
                 if receipt.is_repeat() {
-                    tracing::debug!(event_id, stream_id, partition, offset, "repeat");
+                    tracing::debug!(event_id = id(), stream_id = stream(), partition, offset, "repeat");
                 } else {
-                    tracing::debug!(event_id, stream_id, partition, offset, "accepted");
+                    tracing::debug!(event_id = id(), stream_id = stream(), partition, offset, "accepted");
                 }
                 acknowledged()
             }
@@ -127,7 +139,7 @@ impl InFlight {
 
     fn log_refusal(&self, refusal: Refusal, subject: &Subject) {
         let Some(suppressed) = self.limit.admit(self.clock.monotonic()) else { return };
-        let Subject { event_id, stream_id, member } = subject;
+        let (event_id, stream_id, member) = (subject.event_id(), subject.stream_id(), subject.member);
         let (reason, status, peer) = (refusal.label(), refusal.status(), self.peer);
         tracing::warn!(reason, status, %peer, event_id, stream_id, member, suppressed, "refused");
     }

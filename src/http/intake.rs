@@ -148,12 +148,9 @@ impl Intake {
         match authentic.normalise(&parts.redaction) {
             Ok(Normalised::Recording { event, members_dropped }) => {
                 parts.metrics.members_dropped.inc_by(members_dropped);
-                let subject = Subject {
-                    event_id: event.event_id().to_string(),
-                    stream_id: event.facts().stream_id.as_str().to_owned(),
-                    member: "",
-                };
-                Judged::Publish(Message::encode(&event, received_at), received_at, subject)
+                let message = Message::encode(&event, received_at);
+                let subject = Subject { event: Some((event.event_id(), message.key().clone())), member: "" };
+                Judged::Publish(message, received_at, subject)
             }
             Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
             Err(unusable) => {

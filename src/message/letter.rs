@@ -28,7 +28,7 @@ pub struct DeadLetter<'a> {
     /// Its account, if it names a usable one.
     pub app_id: Option<u64>,
     /// Its stream, if it names a usable one.
-    pub stream_id: Option<&'a StreamId>,
+    pub stream_id: Option<&'a StreamId<'a>>,
     /// One JSON object: what is left of it, bounded and masked.
     pub payload: &'a RawValue,
 }
@@ -94,7 +94,7 @@ fn written(wire: &WireLetter<'_>, key: Bytes, source: Bytes) -> Message {
     let identity = format!("{}\n{}\n{}", wire.reason, wire.detail, wire.payload.get());
     let mut headers = vec![
         Header::new("ce_specversion", &b"1.0"[..]),
-        Header::new("ce_id", super::hex(super::digest(identity.as_bytes()))),
+        Header::new("ce_id", super::Hex(super::digest(identity.as_bytes())).to_string()),
         Header::new("ce_type", KIND.as_bytes()),
         Header::new("ce_source", source),
     ];

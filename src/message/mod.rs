@@ -7,6 +7,9 @@
 mod letter;
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::ops::Range;
 
 use bytes::Bytes;
 use serde::ser::{SerializeMap, Serializer};
@@ -28,6 +31,11 @@ pub const RECEIVED_AT: &str = "received_at";
 pub const FACTS_DIGEST: &str = "facts_digest";
 /// Header of an event of which another version was seen before: the digest of that version's facts.
 pub const CONFLICT: &str = "conflict";
+
+/// Bytes that the texts of a message usually take.
+const TEXTS_BYTES_USUAL: usize = 1536;
+/// Headers of an event that has all of them.
+const HEADERS_MAX: usize = 10;
 
 /// A Kafka header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,26 +87,34 @@ impl Message {
     /// # Panics
     /// Never: the wire form has nothing that cannot be written as JSON.
     #[must_use]
-    pub fn encode(event: &RecordingEvent, received_at: Timestamp) -> Self {
-        let payload = serde_json::to_vec(&WireEvent::of(event))
-            .expect("keys are strings, and every number was parsed as one by `Digits`");
+    pub fn encode(event: &RecordingEvent<'_>, received_at: Timestamp) -> Self {
         let facts = event.facts();
-        let mut headers = vec![
+        let mut texts = Texts(Vec::with_capacity(TEXTS_BYTES_USUAL));
+        let payload = texts.write(|text| serde_json::to_writer(text, &WireEvent::of(event)).map_err(Into::into));
+        let identity = Identity { event_id: event.event_id().as_u128(), facts: digest(&texts.0) };
+        let id = texts.display(event.event_id());
+        let source = texts.display(format_args!("/{PROVIDER}/{}", facts.app_id));
+        let stream = texts.display(facts.stream_id.as_str());
+        let ended = facts.recording_ended_at.map(|end| texts.display(end));
+        let received = texts.display(received_at);
+        let facts_digest = texts.display(Hex(identity.facts));
+        let texts = Bytes::from(texts.0);
+        let key = texts.slice(stream);
+        let mut headers = Vec::with_capacity(HEADERS_MAX);
+        headers.extend([
             Header::new("ce_specversion", &b"1.0"[..]),
-            Header::new("ce_id", event.event_id().to_string()),
+            Header::new("ce_id", texts.slice(id)),
             Header::new("ce_type", RecordingEvent::KIND.as_bytes()),
-            Header::new("ce_source", format!("/{PROVIDER}/{}", facts.app_id)),
-            Header::new("ce_subject", facts.stream_id.as_str().to_owned()),
-        ];
-        if let Some(end) = facts.recording_ended_at {
-            headers.push(Header::new("ce_time", end.to_string()));
-        }
-        headers.push(Header::new("content-type", &b"application/json"[..]));
-        headers.push(Header::new(RECEIVED_AT, received_at.to_string()));
-        let identity = Identity { event_id: event.event_id().as_u128(), facts: digest(&payload) };
-        headers.push(Header::new(FACTS_DIGEST, hex(identity.facts)));
-        let key = Bytes::from(facts.stream_id.as_str().to_owned());
-        Self { key, payload: payload.into(), headers, identity: Some(identity) }
+            Header::new("ce_source", texts.slice(source)),
+            Header::new("ce_subject", key.clone()),
+        ]);
+        headers.extend(ended.map(|ended| Header::new("ce_time", texts.slice(ended))));
+        headers.extend([
+            Header::new("content-type", &b"application/json"[..]),
+            Header::new(RECEIVED_AT, texts.slice(received)),
+            Header::new(FACTS_DIGEST, texts.slice(facts_digest)),
+        ]);
+        Self { key, payload: texts.slice(payload), headers, identity: Some(identity) }
     }
 
     /// Puts a message together from stored parts.
@@ -115,7 +131,7 @@ impl Message {
 
     /// Says in a header that a version with these facts was seen before.
     pub fn contradict(&mut self, facts: u128) {
-        self.headers.push(Header::new(CONFLICT, hex(facts)));
+        self.headers.push(Header::new(CONFLICT, Hex(facts).to_string()));
     }
 
     /// The partitioning key: the UTF-8 bytes of `stream_id`.
@@ -152,8 +168,27 @@ fn digest(text: &[u8]) -> u128 {
 }
 
 /// A digest as consumers read it.
-fn hex(digest: u128) -> String {
-    format!("{digest:032x}")
+struct Hex(u128);
+
+impl Display for Hex {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:032x}", self.0)
+    }
+}
+
+/// What a message is made of, one text behind the other: one allocation, of which key, value and headers are slices.
+struct Texts(Vec<u8>);
+
+impl Texts {
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Range<usize> {
+        let start = self.0.len();
+        write(&mut self.0).expect("memory takes what is written, and every number was parsed as one by `Digits`");
+        start..self.0.len()
+    }
+
+    fn display(&mut self, text: impl Display) -> Range<usize> {
+        self.write(|texts| write!(texts, "{text}"))
+    }
 }
 
 /// The wire form: members in the order of the schema.
@@ -194,7 +229,7 @@ struct WireEvent<'a> {
 }
 
 impl<'a> WireEvent<'a> {
-    fn of(event: &'a RecordingEvent) -> Self {
+    fn of(event: &'a RecordingEvent<'_>) -> Self {
         let facts = event.facts();
         Self {
             schema: SCHEMA,
@@ -229,7 +264,7 @@ impl<'a> WireEvent<'a> {
 }
 
 /// Unknown members as a JSON object.
-struct Other<'a>(&'a [(String, Scalar)]);
+struct Other<'a>(&'a [(Cow<'a, str>, Scalar<'a>)]);
 
 impl Serialize for Other<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -249,7 +284,7 @@ impl Serialize for Other<'_> {
     }
 }
 
-fn display<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+fn display<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
