@@ -35,7 +35,7 @@ pub const CONFLICT: &str = "conflict";
 /// Bytes that the texts of a message usually take.
 const TEXTS_BYTES_USUAL: usize = 1536;
 /// Headers of an event that has all of them.
-const HEADERS_MAX: usize = 10;
+pub const HEADERS_MAX: usize = 10;
 
 /// A Kafka header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,28 @@ pub struct Header {
     pub value: Bytes,
 }
 
+/// Names of all headers that are written here.
+const NAMES: [&str; HEADERS_MAX] = [
+    "ce_specversion",
+    "ce_id",
+    "ce_type",
+    "ce_source",
+    "ce_subject",
+    "ce_time",
+    "content-type",
+    RECEIVED_AT,
+    FACTS_DIGEST,
+    CONFLICT,
+];
+
 impl Header {
+    /// A header that is read back. A name that is known takes no memory of its own.
+    #[must_use]
+    pub fn read(name: &str, value: Bytes) -> Self {
+        let known = NAMES.into_iter().find(|known| *known == name);
+        Self { name: known.map_or_else(|| Cow::Owned(name.to_owned()), Cow::Borrowed), value }
+    }
+
     fn new(name: &'static str, value: impl Into<Bytes>) -> Self {
         Self { name: Cow::Borrowed(name), value: value.into() }
     }

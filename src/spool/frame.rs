@@ -4,14 +4,13 @@
 //! hold, and a message only if every length inside it adds up to exactly the bytes there are. What a *plausible*
 //! sequence is depends on the segment and is decided in `walk`.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 
 use super::fields::Fields;
 use crate::event::Timestamp;
-use crate::message::{Header, Message};
+use crate::message::{HEADERS_MAX, Header, Message};
 
 /// First bytes of every frame. `0xF5` occurs in no UTF-8 text, so no JSON payload can hold the marker.
 pub const MARKER: [u8; 4] = [0xF5, b'f', b'r', b'm'];
@@ -166,12 +165,12 @@ fn decode_message(payload: &Bytes) -> Option<Message> {
     let key = payload.slice_ref(fields.counted()?);
     let value = payload.slice_ref(fields.counted()?);
     let count = fields.u16()?;
-    let mut headers = Vec::new();
+    let mut headers = Vec::with_capacity(usize::from(count).min(HEADERS_MAX));
     for _ in 0..count {
         let name_bytes = usize::from(fields.u16()?);
         let name = std::str::from_utf8(fields.take(name_bytes)?).ok()?;
         let value = payload.slice_ref(fields.counted()?);
-        headers.push(Header { name: Cow::Owned(name.to_owned()), value });
+        headers.push(Header::read(name, value));
     }
     fields.is_empty().then(|| Message::from_parts(key, value, headers))
 }
