@@ -314,7 +314,8 @@ impl Shared {
         let gate = self.gate();
         let spool = self.spool_status.is_some() && gate.ladder.spool_takes_frames();
         let direct = gate.ladder.state() == State::Direct && self.kafka_ready.load(Ordering::Acquire);
-        !gate.is_finished && (spool || direct)
+        // A panic under the gate may have left it such that every callback meets the next one.
+        !gate.is_finished && !self.gate.is_poisoned() && (spool || direct)
     }
 
     /// The producer that a probe may use, and whether messages have waited for it beyond the deadline.

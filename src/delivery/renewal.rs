@@ -1,8 +1,9 @@
 //! The thread that keeps producers in step with the files they log in with.
 //!
 //! A producer goes on with what it was made of, and its connections live on until a broker closes them: only a new one
-//! uses new contents. It is made when that cannot make things worse: at once while Kafka takes nothing, otherwise as soon
-//! as a client of its own has shown that a broker accepts the new contents. So a file that is changed before the brokers
+//! uses new contents. It is made when that cannot make things worse: at once while brokers refuse the login as it is, and
+//! otherwise as soon as a client of its own has shown that a broker accepts the new contents. Until then every producer,
+//! whyever it is made, is made of the old ones. So a file that is changed before the brokers
 //! are, or that is wrong, interrupts nothing; it is said once, and shown by a metric as long as it lasts.
 //!
 //! It looks every few seconds, since mounted secrets change in ways that file watching sees differently everywhere.
@@ -14,15 +15,13 @@ use std::time::Duration;
 use super::gate::{Gate, Grounds, Shared};
 use super::link::client_error;
 use super::workers::reap;
-use crate::kafka::{Look, Observer, ProbeError, Purpose, Report, Statistics, Trouble};
+use crate::kafka::{Look, Observer, ProbeError, Report, Statistics, Trouble};
 use crate::metrics::{CredentialState, Metrics};
 
 /// How often the files are looked at, and refused contents are tried again.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a broker may take to accept a login.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Generations begin at 1.
-const NOBODY: u64 = 0;
 
 pub(super) fn keep_fresh(shared: &Arc<Shared>) {
     let mut renewal = Renewal { in_use: shared.producers.revision(), ..Renewal::default() };
@@ -80,19 +79,28 @@ impl Renewal {
             tracing::info!("the files of Kafka's login or TLS have changed");
         }
         let is_down = !shared.kafka_ready.load(Ordering::Acquire);
-        match if is_down { Ok(()) } else { prove(shared) } {
+        // A login that is refused as it is cannot be made worse. Everything else that keeps Kafka away says nothing of it.
+        let is_hopeless = is_down && shared.trouble().is_some_and(Trouble::is_refusal);
+        match if is_hopeless { Ok(()) } else { prove(shared) } {
             Ok(()) => {
+                shared.producers.take(revision);
                 self.in_use = revision;
                 metrics.changed(true);
                 metrics.state(CredentialState::Current);
-                tracing::info!(tried_first = !is_down, "new producers log in with what the files hold now");
+                tracing::info!(tried_first = !is_hopeless, "new producers log in with what the files hold now");
                 shared.input(Grounds::None, |ladder, now, commands| {
                     ladder.credentials_changed(is_down, now, commands);
                 });
             }
             Err(reason) => {
                 metrics.state(CredentialState::Refused);
-                if !std::mem::replace(&mut self.is_refused, true) {
+                // Nobody is there who could have refused them.
+                if is_down {
+                    tracing::debug!(
+                        reason,
+                        "the new contents of the files of Kafka's login and TLS could not be tried"
+                    );
+                } else if !std::mem::replace(&mut self.is_refused, true) {
                     tracing::error!(
                         reason,
                         "the brokers do not accept what the files of Kafka's login and TLS hold now: the producer goes on \
@@ -107,7 +115,7 @@ impl Renewal {
 /// Has a client of its own log in with the newest contents and look at the topic.
 fn prove(shared: &Arc<Shared>) -> Result<(), String> {
     let witness = Arc::new(Witness(Arc::clone(&shared.metrics)));
-    let client = shared.producers.start(NOBODY, Purpose::Latency, witness).map_err(|error| error.to_string())?;
+    let client = shared.producers.trial(witness).map_err(|error| error.to_string())?;
     let probed = client.probe(PATIENCE);
     reap(client);
     match probed {

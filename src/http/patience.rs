@@ -1,4 +1,5 @@
-//! Patience with a peer who does not read: a write that gets nowhere for too long ends the connection.
+//! Patience with a peer who does not read: a write that gets nowhere for too long ends the connection. And none with one
+//! who says too much before its TLS handshake is over.
 //!
 //! hyper bounds how long it waits for a head, not how long it waits for room to write. A client that sends requests
 //! and never takes an answer would keep its connection, its place and its buffers for as long as it likes.
@@ -17,11 +18,23 @@ pub(super) struct Patience<S> {
     deadline: Duration,
     /// Runs while a write waits for room; there is none as long as the peer reads, which is nearly always.
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Bytes that may still be read before something has to be understood; `None` if there is no limit.
+    unproven: Option<usize>,
 }
 
 impl<S: Unpin> Patience<S> {
     pub(super) fn new(stream: S, deadline: Duration) -> Self {
-        Self { stream, deadline, waiting: None }
+        Self { stream, deadline, waiting: None, unproven: None }
+    }
+
+    /// Reads about `bytes` and no more, until [`Self::listen_on`].
+    pub(super) fn that_hears(self, bytes: usize) -> Self {
+        Self { unproven: Some(bytes), ..self }
+    }
+
+    /// Reads whatever comes from here on.
+    pub(super) fn listen_on(&mut self) {
+        self.unproven = None;
     }
 
     /// One attempt to write; an error if it and all those before it have waited for too long.
@@ -47,7 +60,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if self.unproven == Some(0) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the peer says too much")));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let bytes = buffer.filled().len() - before;
+        self.unproven = self.unproven.map(|left| left.saturating_sub(bytes));
+        read
     }
 }
 

@@ -3,9 +3,10 @@
 //! When all places are taken, the connection that has been idle longest is closed, and the new one gets its place. So
 //! whoever only holds connections open, however many, keeps nobody out. Idle is whoever has no request under way:
 //! between two answers, or with a head that is not whole yet. A request under way is never disturbed; if there is one
-//! on every connection, the new one is refused. A TLS handshake under way is no idleness, so it gives way after all that
-//! are idle; but it does give way, for it costs a stranger nothing to begin one and to leave it half done. A source that
-//! is at its own limit gives up one of its own connections, and never that of another.
+//! on every connection, the new one is refused. A connection that comes to its TLS handshake, or is in the middle of it,
+//! is idle like any other: it costs a stranger nothing to begin one and to leave it half done. Were handshakes spared
+//! before idle connections, whoever has finished one would give way before its first request is there. A source that is
+//! at its own limit gives up one of its own connections, and never that of another.
 //!
 //! A request costs two atomic stores and a shared count. Nobody keeps a list in order: when a place is needed, all are
 //! looked through. They lie side by side, 64 KiB of them by default, which takes some microseconds, less than to
@@ -24,8 +25,8 @@ use crate::metrics::ConnectionRefusal;
 /// More descriptors than these no process has, unless its kernel was told otherwise.
 const PLACES_MAX: usize = 1 << 20;
 
-/// States of a place. Below [`HANDSHAKES`] stands the turn at which its connection became idle, so that the smallest
-/// state is that of the one who gives way.
+/// States of a place. Below these stands the turn at which its connection became idle, so that the smallest state is that
+/// of the one who gives way.
 const FREE: u64 = u64::MAX;
 /// A request is under way, or the connection ends after one.
 const BUSY: u64 = u64::MAX - 1;
@@ -34,8 +35,6 @@ const BUSY: u64 = u64::MAX - 1;
 const ARRIVING: u64 = u64::MAX - 2;
 /// Its connection has to go.
 const EVICTED: u64 = u64::MAX - 3;
-/// From here to [`EVICTED`]: the turn at which its TLS handshake began.
-const HANDSHAKES: u64 = 1 << 63;
 
 /// All places of one listener.
 pub(super) struct Places {
@@ -207,14 +206,6 @@ impl Place {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Waits until the TLS handshake is to be broken off, since a place is needed and nobody is idle.
-    pub(super) async fn is_vacated_in_handshake(&self) {
-        if self.shared.exchange(self.index, ARRIVING, HANDSHAKES + self.shared.next_turn()) {
-            self.shared.settle(ARRIVING);
-        }
-        self.await_eviction().await;
-    }
-
     /// Waits until the connection is to end, after its request if one is under way. Whoever waits has looked for a
     /// request before, so from now on the connection may be idle.
     pub(super) async fn is_unwanted(&self) {
@@ -228,21 +219,14 @@ impl Place {
     /// idle from now on.
     pub(super) async fn is_vacated(&self) {
         self.has_arrived();
-        self.await_eviction().await;
-    }
-
-    async fn await_eviction(&self) {
         while !self.is_evicted() {
             self.bell.notified().await;
         }
     }
 
-    /// The handshake, if there was one, is over.
     fn has_arrived(&self) {
-        let state = self.state();
-        if state == ARRIVING || (HANDSHAKES..EVICTED).contains(&state) {
-            self.shared.exchange(self.index, state, self.shared.next_turn());
-            self.shared.settle(state);
+        if self.state() == ARRIVING && self.shared.exchange(self.index, ARRIVING, self.shared.next_turn()) {
+            self.shared.settle(ARRIVING);
         }
     }
 

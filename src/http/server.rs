@@ -149,7 +149,7 @@ impl Connection {
                         biased;
                         shaken = handshake => shaken,
                         () = stop.cancelled() => Ok(None),
-                        () = terms.place.is_vacated_in_handshake() => Ok(None),
+                        () = terms.place.is_vacated() => Ok(None),
                     };
                     match shaken {
                         Ok(Some(stream)) => terms.keep(stream, handler, &stop).await,

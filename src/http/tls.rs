@@ -34,6 +34,10 @@ const PROTOCOL: &[u8] = b"http/1.1";
 /// Sessions kept for clients of TLS 1.2 that take no tickets; all others keep theirs themselves.
 const SESSIONS_MAX: usize = 256;
 
+/// Bytes of a handshake, about: a greeting has one or two KiB, and no client sends a certificate. The library would
+/// buffer a greeting of 64 KiB for every connection.
+const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+
 /// Where certificate and key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -180,7 +184,9 @@ impl Tls {
             }
             let current = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
             // Patience is below TLS, which takes bytes at once and has to get rid of them later.
-            let stream = TlsAcceptor::from(current).accept(Patience::new(stream, deadline)).await?;
+            let patience = Patience::new(stream, deadline).that_hears(HANDSHAKE_BYTES_MAX);
+            let mut stream = TlsAcceptor::from(current).accept(patience).await?;
+            stream.get_mut().0.listen_on();
             Ok::<_, io::Error>(Some(Encrypted(stream)))
         };
         match tokio::time::timeout(deadline, handshake).await {

@@ -26,6 +26,9 @@ use crate::message::Message;
 /// How long the polling thread sleeps when nothing happens. It only bounds how soon a closed producer is let go.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Generation of clients that are given no message; those of producers begin at 1.
+const NOBODY: u64 = 0;
+
 /// Version of the librdkafka in this build.
 #[must_use]
 pub fn librdkafka_version() -> String {
@@ -74,28 +77,14 @@ impl LibrdkafkaProducers {
         let made: Result<BaseProducer, _> = settings.create();
         made.map(drop).map_err(unusable)
     }
-}
 
-impl Producers for LibrdkafkaProducers {
-    fn check(&self) -> Result<(), StartError> {
-        self.try_client(&self.credentials.contents())
-    }
-
-    fn look(&self) -> Look {
-        self.credentials.look(&self.config, |contents| self.try_client(contents))
-    }
-
-    fn revision(&self) -> u64 {
-        self.credentials.revision()
-    }
-
-    fn start(
+    fn start_with(
         &self,
+        contents: Arc<Contents>,
         generation: u64,
         purpose: Purpose,
         observer: Arc<dyn Observer>,
     ) -> Result<Arc<dyn Producer>, StartError> {
-        let contents = self.credentials.contents();
         let settings = settings::producer(&self.config, &contents, purpose);
         let context = Context {
             generation,
@@ -121,6 +110,37 @@ impl Producers for LibrdkafkaProducers {
             })
             .map_err(|error| StartError::new(format!("the producer's thread cannot be started: {error}")))?;
         Ok(Arc::new(LibrdkafkaProducer { client, closed, topic: Arc::clone(&self.topic) }))
+    }
+}
+
+impl Producers for LibrdkafkaProducers {
+    fn check(&self) -> Result<(), StartError> {
+        self.try_client(&self.credentials.contents())
+    }
+
+    fn look(&self) -> Look {
+        self.credentials.look(&self.config, |contents| self.try_client(contents))
+    }
+
+    fn revision(&self) -> u64 {
+        self.credentials.revision()
+    }
+
+    fn take(&self, revision: u64) {
+        self.credentials.take(revision);
+    }
+
+    fn trial(&self, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError> {
+        self.start_with(self.credentials.newest(), NOBODY, Purpose::Latency, observer)
+    }
+
+    fn start(
+        &self,
+        generation: u64,
+        purpose: Purpose,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Arc<dyn Producer>, StartError> {
+        self.start_with(self.credentials.contents(), generation, purpose, observer)
     }
 }
 

@@ -5,7 +5,7 @@
 //! then can be. It promises that nothing here shows a secret in `Debug`, and that what is held here is wiped. The copies
 //! that a client is made of are librdkafka's and its wrapper's, and those do not wipe them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,6 +82,10 @@ type Judge<'a> = &'a dyn Fn(&Bytes) -> Result<(), String>;
 
 fn read(file: &Path) -> Result<Bytes, String> {
     let said = |error: std::io::Error| error.to_string();
+    // A pipe or a device would be waited for, or read, without end.
+    if !fs::metadata(file).map_err(said)?.is_file() {
+        return Err("is no regular file".to_owned());
+    }
     let opened = File::open(file).map_err(said)?;
     let length = opened.metadata().map_err(said)?.len().min(FILE_BYTES_MAX);
     // Room for all of it, so that no copy is left behind by growing.
@@ -105,40 +109,72 @@ fn password(bytes: &[u8]) -> Result<&str, String> {
     Ok(text)
 }
 
-/// The newest usable contents, for everything that makes clients.
+/// Contents, and how many changes there were before them.
+type Version = (u64, Arc<Contents>);
+
+/// What the files hold, for everything that makes clients.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    newest: Mutex<(u64, Arc<Contents>)>,
+    versions: Mutex<Versions>,
+}
+
+#[derive(Debug)]
+struct Versions {
+    /// The newest that can be used, as far as that can be told without a broker.
+    newest: Version,
+    /// What producers are made of.
+    taken: Version,
 }
 
 impl Credentials {
     pub(super) fn read(config: &Config) -> Result<Self, StartError> {
-        Ok(Self { newest: Mutex::new((0, Arc::new(Contents::read(config)?))) })
+        let first = (0, Arc::new(Contents::read(config)?));
+        Ok(Self { versions: Mutex::new(Versions { newest: first.clone(), taken: first }) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u64, Arc<Contents>)> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The version that producers are made of.
     pub(super) fn revision(&self) -> u64 {
-        self.lock().0
+        self.lock().taken.0
     }
 
+    /// What producers are made of.
     pub(super) fn contents(&self) -> Arc<Contents> {
-        Arc::clone(&self.lock().1)
+        Arc::clone(&self.lock().taken.1)
     }
 
-    /// Reads the files again. What has changed is taken if a client could be made of it, by `try_client`.
+    /// What the files held when they could be used last.
+    pub(super) fn newest(&self) -> Arc<Contents> {
+        Arc::clone(&self.lock().newest.1)
+    }
+
+    /// Makes producers of the newest contents from now on, if that is still `revision`.
+    pub(super) fn take(&self, revision: u64) {
+        let mut versions = self.lock();
+        if versions.newest.0 == revision {
+            versions.taken = versions.newest.clone();
+        }
+    }
+
+    /// Reads the files again. What has changed is the newest if a client could be made of it, by `try_client`. Producers
+    /// go on with what was taken.
     pub(super) fn look(&self, config: &Config, try_client: impl Fn(&Contents) -> Result<(), StartError>) -> Look {
-        let known = self.contents();
+        let known = self.newest();
         let read = Contents::read(config);
         match read.and_then(|found| if found == *known { Ok(None) } else { try_client(&found).map(|()| Some(found)) }) {
-            Ok(None) => Look::Usable(self.revision()),
+            Ok(None) => Look::Usable(self.lock().newest.0),
             Ok(Some(found)) => {
-                let mut newest = self.lock();
-                newest.0 += 1;
-                newest.1 = Arc::new(found);
-                Look::Usable(newest.0)
+                let mut versions = self.lock();
+                // Whoever takes a change back has changed nothing.
+                versions.newest = if found == *versions.taken.1 {
+                    versions.taken.clone()
+                } else {
+                    (versions.newest.0.max(versions.taken.0) + 1, Arc::new(found))
+                };
+                Look::Usable(versions.newest.0)
             }
             Err(error) => Look::Unusable(error.to_string()),
         }
@@ -254,13 +290,23 @@ mod tests {
         let producers = LibrdkafkaProducers::new(&files.config).unwrap();
         let letters = producers.for_dead_letters();
         files.put("password", b"another");
-        assert_eq!((producers.look(), letters.revision()), (Look::Usable(1), 1));
+        assert_eq!((producers.look(), letters.revision()), (Look::Usable(1), 0));
+        assert_eq!(producers.credentials.contents().password(), Some(PASSWORD), "nobody has tried the new one");
+        producers.take(1);
+        assert_eq!((letters.revision(), letters.credentials.contents().password()), (1, Some("another")));
+        files.put("password", b"mistyped");
+        assert_eq!(producers.look(), Look::Usable(2));
+        files.put("password", b"another");
+        assert_eq!(producers.look(), Look::Usable(1), "it was taken back");
         let (certificate, key) = pair();
         files.put("tls.crt", &certificate);
         assert!(matches!(producers.look(), Look::Unusable(_)), "between two writes they do not fit");
         files.put("tls.key", &key.private_key_to_pem_pkcs8().unwrap());
         assert_eq!(producers.look(), Look::Usable(2));
-        assert_eq!(producers.credentials.contents().password(), Some("another"));
+        producers.take(1);
+        assert_eq!(producers.revision(), 1, "what is not the newest any more is not taken");
+        producers.take(2);
+        assert_eq!((producers.revision(), producers.credentials.contents().password()), (2, Some("another")));
     }
 
     #[test]

@@ -174,10 +174,21 @@ pub trait Producers: Send + Sync {
     /// If the settings are unusable.
     fn check(&self) -> Result<(), StartError>;
 
-    /// Reads the files again that the settings name, for the producers that are made from now on. Blocks.
+    /// Reads the files again that the settings name. Producers go on with what they held before. Blocks.
     fn look(&self) -> Look {
         Look::Usable(self.revision())
     }
+
+    /// A client of what the files hold now, to see what brokers say to it. It is given no message.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    fn trial(&self, observer: Arc<dyn Observer>) -> Result<Arc<dyn Producer>, StartError> {
+        self.start(0, Purpose::Latency, observer)
+    }
+
+    /// Makes producers of the contents `revision` from now on, if they are still the newest.
+    fn take(&self, _revision: u64) {}
 
     /// Which contents of those files producers are made of: a number that grows when they change.
     fn revision(&self) -> u64 {

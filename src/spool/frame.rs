@@ -18,6 +18,10 @@ pub const MARKER: [u8; 4] = [0xF5, b'f', b'r', b'm'];
 pub const HEADER_BYTES: usize = 28;
 /// Longest payload. The message limit is 1,000,000 bytes; the rest is room for the lengths around its parts.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// No message has a higher number: a hundred thousand a second would take 44 years to get there. What says otherwise is
+/// damaged, and whoever believed it could not count on.
+pub(super) const SEQUENCE_MAX: u64 = (1 << 47) - 1;
+
 /// First byte of every payload: how the message is written.
 const MESSAGE_ENCODING: u8 = 1;
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 
 use super::fault::OpenError;
+use super::frame::SEQUENCE_MAX;
 use super::ledger::{END_UNKNOWN, Ledger, Segment};
 use super::segment::{self, FRAMES_START, HEADER_BYTES, Header, Id, Kind, Unread};
 use super::storage::{Storage, StoredFile, read_fully};
@@ -231,7 +232,13 @@ pub(super) fn read_header<S: Storage>(storage: &S, name: &str) -> Result<(Header
         let read = storage.open(name).and_then(|file| Ok((read_fully(&file, 0, HEADER_BYTES)?, file.length()?)));
         match read {
             Ok((bytes, length)) => {
-                outcome = Header::decode(&bytes).map(|header| (header, length)).map_err(|unread| (unread, length));
+                let decoded = Header::decode(&bytes);
+                let decoded = if decoded.is_ok_and(|header| header.first_sequence > SEQUENCE_MAX) {
+                    Err(Unread::Damaged)
+                } else {
+                    decoded
+                };
+                outcome = decoded.map(|header| (header, length)).map_err(|unread| (unread, length));
                 break;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => break,

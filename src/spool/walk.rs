@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 
-use super::frame::{self, Head, MARKER};
+use super::frame::{self, Head, MARKER, SEQUENCE_MAX};
 use super::storage::{StoredFile, read_fully};
 
 /// Read at least this much at a time.
@@ -133,12 +133,12 @@ pub(super) struct Walk {
 impl Walk {
     /// Starts at `position`, where the next sequence must be above `floor`.
     pub(super) fn new(position: u64, floor: u64) -> Self {
-        Self { position, floor, ceiling: u64::MAX, buffer: Vec::new(), buffer_start: 0 }
+        Self { position, floor, ceiling: SEQUENCE_MAX, buffer: Vec::new(), buffer_start: 0 }
     }
 
     /// From here on, what has a sequence above `ceiling` is no frame.
     pub(super) fn stay_below(&mut self, ceiling: u64) {
-        self.ceiling = ceiling;
+        self.ceiling = ceiling.min(SEQUENCE_MAX);
     }
 
     /// Where the next step begins.

@@ -7,6 +7,7 @@
 use std::io;
 
 use super::fields::Fields;
+use super::frame::SEQUENCE_MAX;
 use super::segment::{FORMAT_VERSION, Id, Unread, seal, unseal};
 use super::storage::{Storage, StoredFile, read_fully, write_fully};
 use super::walk::READ_ATTEMPTS_MAX;
@@ -81,6 +82,8 @@ impl<F: StoredFile> WatermarkFile<F> {
         let mut newest: Option<(u64, Slot)> = None;
         for (index, slot) in (0..).zip(slots) {
             match slot {
+                // Nobody has delivered so many: it is damage that happens to hold together.
+                Ok(slot) if slot.watermark > SEQUENCE_MAX => {}
                 Ok(slot) if newest.is_none_or(|(_, other)| other.generation < slot.generation) => {
                     newest = Some((index, slot));
                 }

@@ -180,3 +180,30 @@ proptest! {
         prop_assert!(read.at_end && read.frames.is_empty());
     }
 }
+
+#[test]
+fn numbers_that_nobody_can_have_reached_are_not_believed() {
+    let spool = || {
+        let storage = FaultyStorage::new(1);
+        let mut spool = Spool::open(storage.clone(), small(1)).unwrap();
+        assert!(spool.writer.append_batch(&[frame(1, 5, 40), frame(2, 5, 40)]).is_ok());
+        (storage, spool.recovery.spool)
+    };
+    for number in [1 << 47, 1 << 48, u64::MAX] {
+        let (storage, id) = spool();
+        let slot = Slot { spool: id, generation: 1 << 40, watermark: number }.encode();
+        storage.edit(watermark::NAME, |bytes| bytes[..slot.len()].copy_from_slice(&slot));
+        let opened = Spool::open(storage, small(2)).unwrap();
+        assert_eq!((opened.recovery.watermark, opened.recovery.next_sequence), (None, 3), "{number}");
+
+        let (storage, _) = spool();
+        let name = storage.names().into_iter().find(|name| name.ends_with(".segment")).unwrap();
+        let header = segment::Header::decode(&storage.get(&name)).unwrap();
+        let forged = segment::Header { first_sequence: number, ..header }.encode();
+        storage.edit(&name, |bytes| bytes[..forged.len()].copy_from_slice(&forged));
+        let mut opened = Spool::open(storage, small(2)).unwrap();
+        assert_eq!((opened.recovery.damaged.len(), opened.recovery.next_sequence), (1, 3), "{number}");
+        let read = opened.drain.read(0, usize::MAX).unwrap();
+        assert_eq!(read.frames.iter().map(|frame| frame.sequence).collect::<Vec<_>>(), [1, 2]);
+    }
+}

@@ -358,7 +358,7 @@ fn a_handshake_that_never_ends_gives_its_place_back_and_keeps_nobody_out() {
 }
 
 #[test]
-fn a_handshake_gives_way_after_all_that_are_idle_and_a_request_never() {
+fn a_handshake_gives_way_in_its_turn_and_a_request_never() {
     let broker = Broker::start();
     let (authority, bridge) = with_tls(&broker, |config| {
         config.http.connections_max = 2;
@@ -372,16 +372,15 @@ fn a_handshake_gives_way_after_all_that_are_idle_and_a_request_never() {
     bridge.counted("connections", 1.0);
     let mut idle = connect().unwrap();
     assert_eq!(idle.ask(post(body("idle"))).unwrap(), ACKNOWLEDGED);
-    // The handshake is older, and stays.
+    // The handshake is older.
     let mut first = connect().unwrap();
-    assert_eq!(idle.rest().0, "");
+    assert_eq!(half.rest(), "");
     broker.slow(Duration::from_secs(1));
     first.stream.write_all(&post(body("first"))).unwrap();
     bridge.counted("kafka_outstanding_messages", 1.0);
     assert_eq!((bridge.metric("connections"), bridge.metric(EVICTED)), (2.0, 1.0));
-    // Nobody is idle, so it goes.
     let mut second = connect().unwrap();
-    assert_eq!(half.rest(), "");
+    assert_eq!(idle.rest().0, "");
     second.stream.write_all(&post(body("second"))).unwrap();
     bridge.counted("kafka_outstanding_messages", 2.0);
     assert!(connect().is_err(), "two requests are under way");
@@ -391,6 +390,48 @@ fn a_handshake_gives_way_after_all_that_are_idle_and_a_request_never() {
         assert_eq!(client.answer().unwrap(), ACKNOWLEDGED);
     }
     assert_eq!(faults(&bridge), 0.0, "giving way is no fault");
+}
+
+#[test]
+fn a_sender_that_pauses_behind_its_handshake_is_served_while_silent_connections_come_and_come() {
+    const PLACES: usize = 8;
+    let broker = Broker::start();
+    let (authority, bridge) = with_tls(&broker, |config| {
+        config.http.connections_max = PLACES;
+        config.http.header_deadline = Duration::from_secs(14);
+    });
+    let mut silent: Vec<_> = (0..PLACES).map(|_| bridge.client()).collect();
+    bridge.counted("connections", PLACES as f64);
+    for version in BOTH {
+        let before = bridge.metric(EVICTED);
+        let mut honest = Encrypted::connect(bridge.callbacks, &authority.client(&[version], &[])).unwrap();
+        // Every other connection gives way once, all of them without a request.
+        for turn in 1..PLACES {
+            silent.push(bridge.client());
+            bridge.counted(EVICTED, before + 1.0 + turn as f64);
+        }
+        assert_eq!(honest.ask(post(body("pause"))).unwrap(), ACKNOWLEDGED, "{version:?}");
+        drop(honest);
+        bridge.counted("connections", PLACES as f64 - 1.0);
+        silent.push(bridge.client());
+        bridge.counted("connections", PLACES as f64);
+    }
+}
+
+#[test]
+fn a_greeting_without_end_is_broken_off_before_it_takes_memory() {
+    let broker = Broker::start();
+    let (_authority, bridge) = with_tls(&broker, |config| config.http.header_deadline = Duration::from_secs(14));
+    let mut client = bridge.client();
+    // A greeting that says it has 65,000 bytes, in records of 16 KiB; it is sent up to two thirds.
+    let greeting = [&[1, 0, 0xFD, 0xE8][..], &[0; 65_000]].concat();
+    let records = greeting.chunks(16_384).take(3).flat_map(|part| {
+        let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [&[0x16, 3, 1, length[0], length[1]], part].concat()
+    });
+    client.write(records.collect::<Vec<u8>>());
+    bridge.counted(HANDSHAKE_FAILED, 1.0);
+    assert_eq!(bridge.metric("connection_faults_total{reason=\"handshake_too_slow\"}"), 0.0);
 }
 
 #[test]
