@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -23,21 +24,112 @@ use tokio::sync::oneshot;
 use super::broker::TOPIC;
 use super::support::bridge::KEY;
 
+/// How floor B is made; the alternatives are tried on it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tuning {
+    pub(crate) linger: &'static str,
+    pub(crate) in_flight: u32,
+    pub(crate) shape: Shape,
+}
+
+impl Tuning {
+    pub(crate) const fn linger(linger: &'static str) -> Self {
+        Self { linger, in_flight: 5, shape: Shape::Shared }
+    }
+
+    /// The command line that makes it.
+    pub(crate) fn words(&self) -> [String; 3] {
+        [self.linger.to_owned(), self.in_flight.to_string(), self.shape.name().to_owned()]
+    }
+}
+
+impl fmt::Display for Tuning {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "linger {}", self.linger)?;
+        if self.in_flight != 5 {
+            write!(formatter, ", {} in flight", self.in_flight)?;
+        }
+        if self.shape != Shape::Shared {
+            write!(formatter, ", {}", self.shape.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// Which threads take requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One runtime whose threads steal work from each other.
+    Shared,
+    /// One thread.
+    Single,
+    /// A runtime of one thread for each core, each with a listener of its own on the same port (`SO_REUSEPORT`).
+    PerCore,
+}
+
+impl Shape {
+    const ALL: [Self; 3] = [Self::Shared, Self::Single, Self::PerCore];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "one runtime",
+            Self::Single => "one thread",
+            Self::PerCore => "a runtime per core",
+        }
+    }
+}
+
 /// Runs as a floor if the command line says so.
 pub(crate) fn run_as_told() -> bool {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let kafka = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["floor-a"] => None,
-        ["floor-b", brokers, linger] => Some(Arc::new(Kafka::new(brokers, linger))),
+    let (shape, kafka) = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["floor-a"] => (Shape::Shared, None),
+        ["floor-b", brokers, linger, in_flight, shape] => {
+            let shape = Shape::ALL.into_iter().find(|known| known.name() == shape).unwrap();
+            (shape, Some(Arc::new(Kafka::new(brokers, linger, in_flight))))
+        }
         _ => return false,
     };
-    tokio::runtime::Runtime::new().unwrap().block_on(serve(kafka));
+    let socket = listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let address = socket.local_addr().unwrap();
+    let threads = match shape {
+        Shape::Shared | Shape::Single => 1,
+        Shape::PerCore => std::thread::available_parallelism().unwrap().get(),
+    };
+    let mut sockets = vec![socket];
+    sockets.extend((1..threads).map(|_| listener(address)));
+    println!("listening on {address}");
+    let serving: Vec<_> = sockets
+        .into_iter()
+        .map(|socket| {
+            let kafka = kafka.clone();
+            let mut runtime = match shape {
+                Shape::Shared => tokio::runtime::Builder::new_multi_thread(),
+                Shape::Single | Shape::PerCore => tokio::runtime::Builder::new_current_thread(),
+            };
+            let runtime = runtime.enable_all().build().unwrap();
+            std::thread::spawn(move || runtime.block_on(serve(socket, kafka)))
+        })
+        .collect();
+    for thread in serving {
+        thread.join().unwrap();
+    }
     true
 }
 
-async fn serve(kafka: Option<Arc<Kafka>>) {
-    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
-    println!("listening on {}", listener.local_addr().unwrap());
+/// One of several that share a port.
+fn listener(address: SocketAddr) -> std::net::TcpListener {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::sockopt::set_socket_reuseport(&socket, true).unwrap();
+    rustix::net::bind(&socket, &address).unwrap();
+    rustix::net::listen(&socket, 1024).unwrap();
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+async fn serve(listener: std::net::TcpListener, kafka: Option<Arc<Kafka>>) {
+    let listener = TcpListener::from_std(listener).unwrap();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -111,7 +203,7 @@ impl ProducerContext for Reports {
 struct Kafka(ThreadedProducer<Reports>);
 
 impl Kafka {
-    fn new(brokers: &str, linger: &str) -> Self {
+    fn new(brokers: &str, linger: &str, in_flight: &str) -> Self {
         let mut settings = ClientConfig::new();
         for (name, value) in [
             ("bootstrap.servers", brokers),
@@ -120,6 +212,7 @@ impl Kafka {
             ("partitioner", "murmur2_random"),
             ("compression.type", "lz4"),
             ("linger.ms", linger),
+            ("max.in.flight.requests.per.connection", in_flight),
         ] {
             settings.set(name, value);
         }

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::load::Outcome;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each benchmark has units of its own")]
 pub(crate) enum Unit {
     Milliseconds,
     MicrosecondsPerCallback,
     CallbacksPerSecond,
+    FramesPerSecond,
+    MebibytesPerSecond,
     Mebibytes,
     PercentOfCore,
 }
@@ -23,7 +24,8 @@ impl fmt::Display for Unit {
         formatter.write_str(match self {
             Self::Milliseconds => "ms",
             Self::MicrosecondsPerCallback => "µs",
-            Self::CallbacksPerSecond => "/s",
+            Self::CallbacksPerSecond | Self::FramesPerSecond => "/s",
+            Self::MebibytesPerSecond => "MiB/s",
             Self::Mebibytes => "MiB",
             Self::PercentOfCore => "% of a core",
         })
@@ -31,8 +33,9 @@ impl fmt::Display for Unit {
 }
 
 /// Figures by what they measure and whose they are, in the order in which they came first.
-#[derive(Default)]
 pub(crate) struct Report {
+    /// What every row is compared with: the name of the column, and that of the row.
+    floors: Vec<(&'static str, String)>,
     figures: Vec<Figure>,
 }
 
@@ -43,6 +46,10 @@ struct Figure {
 }
 
 impl Report {
+    pub(crate) fn new(floors: Vec<(&'static str, String)>) -> Self {
+        Self { floors, figures: Vec::new() }
+    }
+
     /// One more value of the figure `name` of the server `row`.
     pub(crate) fn add(&mut self, row: &str, name: &str, unit: Unit, value: f64) {
         let at = self.figures.iter().position(|figure| figure.name == name).unwrap_or_else(|| {
@@ -53,13 +60,6 @@ impl Report {
         match rows.iter_mut().find(|(known, _)| known == row) {
             Some((_, values)) => values.push(value),
             None => rows.push((row.to_owned(), vec![value])),
-        }
-    }
-
-    /// The usual quantiles of `outcome`.
-    pub(crate) fn latencies(&mut self, row: &str, name: &str, outcome: &Outcome) {
-        for (label, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-            self.add(row, &format!("{label} at {name}"), Unit::Milliseconds, outcome.quantile(share));
         }
     }
 
@@ -95,29 +95,26 @@ fn short(value: f64) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "| figure | server | median | least to most | × floor A | × floor B |")?;
-        writeln!(formatter, "|---|---|---|---|---|---|")?;
+        write!(formatter, "| figure | of | median | least to most |")?;
+        for (column, _) in &self.floors {
+            write!(formatter, " × {column} |")?;
+        }
+        writeln!(formatter)?;
+        writeln!(formatter, "|---|---|---:|---:|{}", "---:|".repeat(self.floors.len()))?;
         for figure in &self.figures {
-            let of = |name: &str| figure.rows.iter().find(|(row, _)| row == name).map(|(_, values)| median(values));
-            let (a, b) = (of("floor A"), of("floor B, linger 0"));
             for (row, values) in &figure.rows {
                 let middle = median(values);
                 let least = values.iter().copied().fold(f64::INFINITY, f64::min);
                 let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let ratio = |floor: Option<f64>| {
-                    floor.filter(|floor| *floor > 0.0).map_or_else(|| "–".to_owned(), |floor| short(middle / floor))
-                };
-                writeln!(
-                    formatter,
-                    "| {} | {row} | {} {} | {} to {} | {} | {} |",
-                    figure.name,
-                    short(middle),
-                    figure.unit,
-                    short(least),
-                    short(most),
-                    ratio(a),
-                    ratio(b)
-                )?;
+                let (name, unit) = (&figure.name, figure.unit);
+                let (least, most) = (short(least), short(most));
+                write!(formatter, "| {name} | {row} | {} {unit} | {least} to {most} |", short(middle))?;
+                for (_, floor) in &self.floors {
+                    let floor = figure.rows.iter().find(|(row, _)| row == floor).map(|(_, values)| median(values));
+                    let ratio = floor.filter(|floor| *floor > 0.0).map(|floor| short(middle / floor));
+                    write!(formatter, " {} |", ratio.as_deref().unwrap_or("–"))?;
+                }
+                writeln!(formatter)?;
             }
         }
         Ok(())
