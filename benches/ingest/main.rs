@@ -9,8 +9,8 @@
 //!   metrics, no limits and no spool, and forgets what Kafka does not take.
 //! - The bridge: Direct, Spooling (the broker is dead), and Draining (it is back) while the load goes on.
 //!
-//! `--part outage` has a long outage, `--part alternatives` measures what the defaults were chosen from, and `--part instances`
-//! one bridge beside two.
+//! `--part outage` has a long outage, `--part alternatives` measures what the defaults were chosen from, and
+//! `--part instances` one bridge beside two.
 
 #![allow(
     clippy::unwrap_used,
@@ -85,7 +85,7 @@ enum Part {
     Outage,
     /// Linger, batches, requests in flight, threads.
     Alternatives,
-    /// One bridge beside two that share the load.
+    /// One bridge, and two that have as much to do each.
     Instances,
 }
 
