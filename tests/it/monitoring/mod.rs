@@ -117,6 +117,9 @@ fn every_alert_says_what_is_at_risk_and_has_a_runbook_and_the_reverse() {
         let parts: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
         assert_eq!(parts, ["## What users notice", "## Confirm", "## Mend", "## Verify", "## Do not"], "{page}");
         assert!(text.starts_with(&format!("# {page}\n")), "{page}");
+        for target in text.split("](").skip(1).map(|rest| rest.split([')', '#']).next().unwrap()) {
+            assert!(path(RUNBOOKS).join(target).exists(), "{page}: a link leads to {target}, which is not there");
+        }
     }
 }
 

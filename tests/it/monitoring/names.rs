@@ -103,7 +103,8 @@ pub(super) fn all_named(text: &str) -> Vec<Named<'_>> {
             || metric.contains(":recording_bridge_")
             || metric.starts_with("process_");
         if is_ours && !rest.starts_with('(') && !metric.ends_with('_') {
-            let braces = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+            // In a pattern of grep they may be left open.
+            let braces = rest.lines().next().and_then(|line| line.strip_prefix('{')?.split_once('}'));
             found.push(Named { metric, matchers: braces.map_or_else(Vec::new, |(inside, _)| matchers(inside)) });
         }
     }
