@@ -394,27 +394,27 @@ fn a_handshake_gives_way_in_its_turn_and_a_request_never() {
 
 #[test]
 fn a_sender_that_pauses_behind_its_handshake_is_served_while_silent_connections_come_and_come() {
-    const PLACES: usize = 8;
+    const PLACES: u16 = 8;
     let broker = Broker::start();
     let (authority, bridge) = with_tls(&broker, |config| {
-        config.http.connections_max = PLACES;
+        config.http.connections_max = PLACES.into();
         config.http.header_deadline = Duration::from_secs(14);
     });
     let mut silent: Vec<_> = (0..PLACES).map(|_| bridge.client()).collect();
-    bridge.counted("connections", PLACES as f64);
+    bridge.counted("connections", PLACES.into());
     for version in BOTH {
         let before = bridge.metric(EVICTED);
         let mut honest = Encrypted::connect(bridge.callbacks, &authority.client(&[version], &[])).unwrap();
         // Every other connection gives way once, all of them without a request.
         for turn in 1..PLACES {
             silent.push(bridge.client());
-            bridge.counted(EVICTED, before + 1.0 + turn as f64);
+            bridge.counted(EVICTED, before + 1.0 + f64::from(turn));
         }
         assert_eq!(honest.ask(post(body("pause"))).unwrap(), ACKNOWLEDGED, "{version:?}");
         drop(honest);
-        bridge.counted("connections", PLACES as f64 - 1.0);
+        bridge.counted("connections", f64::from(PLACES) - 1.0);
         silent.push(bridge.client());
-        bridge.counted("connections", PLACES as f64);
+        bridge.counted("connections", PLACES.into());
     }
 }
 
@@ -424,7 +424,7 @@ fn a_greeting_without_end_is_broken_off_before_it_takes_memory() {
     let (_authority, bridge) = with_tls(&broker, |config| config.http.header_deadline = Duration::from_secs(14));
     let mut client = bridge.client();
     // A greeting that says it has 65,000 bytes, in records of 16 KiB; it is sent up to two thirds.
-    let greeting = [&[1, 0, 0xFD, 0xE8][..], &[0; 65_000]].concat();
+    let greeting = [vec![1, 0, 0xFD, 0xE8], vec![0; 65_000]].concat();
     let records = greeting.chunks(16_384).take(3).flat_map(|part| {
         let length = u16::try_from(part.len()).unwrap().to_be_bytes();
         [&[0x16, 3, 1, length[0], length[1]], part].concat()
