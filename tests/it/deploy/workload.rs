@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::overlay::{Overlay, bytes, list, name, selects, text};
 use crate::support::command::run_arguments;
 
-/// Secrets are not in the manifests; these are their members. `deploy/README.md` makes them.
+/// Secrets are not in the manifests; these are their members. `deploy/runbooks/install.md` makes them.
 pub(super) const SECRETS: [(&str, &[&str]); 3] = [
     ("recording-bridge-keys", &["live", "spare"]),
     ("recording-bridge-kafka", &["password"]),
@@ -17,8 +17,8 @@ pub(super) const SECRETS: [(&str, &[&str]); 3] = [
 ];
 /// Between the end of the grace and the kill.
 const MARGIN: Duration = Duration::from_secs(5);
-/// What `kafka.queue_bytes_max` and unfinished bodies (64 MiB) leave to everything else.
-const OTHER_MEMORY: u64 = 192 << 20;
+/// Everything at its limit but `kafka.queue_bytes_max` and unfinished bodies (64 MiB): connections, messages that wait.
+const OTHER_MEMORY: u64 = 432 << 20;
 /// What file systems keep for themselves, of a hundred.
 const FILE_SYSTEM_PERCENT: u64 = 5;
 
