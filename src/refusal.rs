@@ -36,7 +36,7 @@ pub enum Refusal {
     PathUnknown,
     /// Another method than POST.
     MethodNotAllowed,
-    /// The body did not arrive in time.
+    /// The body did not arrive in time, or not before its connection had to give way to another.
     BodyTooSlow,
     /// The body is larger than the limit.
     BodyTooLarge,
@@ -52,7 +52,7 @@ pub enum Refusal {
     DeadLettersFull,
     /// No event can be made of an authentic callback, and dead letters cannot be written.
     DeadLettersUnhealthy,
-    /// As many callbacks are under way as the configuration allows.
+    /// As many authentic callbacks wait as the configuration allows, or their bytes or those of unfinished bodies are too many.
     TooManyInFlight,
     /// Kafka did not acknowledge within the deadline.
     AckDeadline,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Readiness;
 use super::answer::Answer;
+use super::places::Work;
 use super::server::{Limits, accept};
 use super::tally::Tally;
 use crate::clock::Clock;
@@ -58,7 +59,8 @@ pub async fn serve(
 ) {
     let tally = Tally::of_operators(Arc::clone(&metrics));
     let page = Arc::new(Page::new(clock));
-    let handler = move |request: Request<Incoming>, _peer: IpAddr| {
+    let handler = move |request: Request<Incoming>, _peer: IpAddr, work: Work| {
+        work.is_whole();
         let answer = answer(&request, &page, &metrics, &readiness);
         async move { answer }
     };

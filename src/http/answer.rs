@@ -10,6 +10,7 @@ use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::places::Work;
 use crate::callback::Ignored;
 use crate::clock::Clock;
 use crate::delivery::{Receipt, SetAside};
@@ -78,13 +79,19 @@ pub(super) struct InFlight {
     limit: Arc<LineLimit>,
     peer: IpAddr,
     started: Instant,
-    /// The body is whole: from here on the callback is ours, and losing it would be a defect.
-    whole: bool,
+    /// The request whose body is not whole yet. From then on the callback is ours, and losing it would be a defect.
+    arriving: Option<Work>,
     resolved: bool,
 }
 
 impl InFlight {
-    pub(super) fn begin(metrics: &Arc<Metrics>, clock: &Arc<dyn Clock>, limit: &Arc<LineLimit>, peer: IpAddr) -> Self {
+    pub(super) fn begin(
+        metrics: &Arc<Metrics>,
+        clock: &Arc<dyn Clock>,
+        limit: &Arc<LineLimit>,
+        peer: IpAddr,
+        arriving: Work,
+    ) -> Self {
         metrics.received.inc();
         metrics.in_flight.inc();
         Self {
@@ -93,7 +100,7 @@ impl InFlight {
             limit: Arc::clone(limit),
             peer,
             started: clock.monotonic(),
-            whole: false,
+            arriving: Some(arriving),
             resolved: false,
         }
     }
@@ -102,9 +109,11 @@ impl InFlight {
         self.started
     }
 
-    /// The body is whole.
-    pub(super) fn body_is_whole(&mut self) {
-        self.whole = true;
+    /// The body is whole. Its connection is spared as long as the result is held.
+    pub(super) fn body_is_whole(&mut self) -> Option<Work> {
+        let work = self.arriving.take();
+        work.as_ref().inspect(|work| work.is_whole());
+        work
     }
 
     /// Ends the callback: counts it, says so in the log, and makes the answer.
@@ -161,12 +170,14 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.resolved {
-        } else if self.whole {
-            self.settle(Outcome::Unresolved);
-            tracing::error!("a callback was dropped without an outcome: this is a defect");
-        } else {
-            self.settle(Outcome::Refused(Refusal::ClientGone));
+        match &self.arriving {
+            _ if self.resolved => {}
+            Some(work) if work.was_cut_off() => self.settle(Outcome::Refused(Refusal::BodyTooSlow)),
+            Some(_) => self.settle(Outcome::Refused(Refusal::ClientGone)),
+            None => {
+                self.settle(Outcome::Unresolved);
+                tracing::error!("a callback was dropped without an outcome: this is a defect");
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
 use super::budget::{Budget, Share};
+use super::places::Work;
 use super::{Config, Readiness, admin, head, letter};
 use crate::callback::{
     self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Malformed, Normalised, Redaction, Rejection, Window,
@@ -75,16 +76,18 @@ impl Intake {
     }
 
     /// Answers one request.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Answer {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr, work: Work) -> Answer {
         if request.uri().path() == self.parts.config.health_path {
+            work.is_whole();
             return self.health(&request);
         }
-        let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, peer);
+        let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, peer, work);
         let body = match self.receive(request, peer, in_flight.started()).await {
             Ok(body) => body,
             Err(refusal) => return in_flight.resolve(&Verdict::Refused(refusal), &Subject::default()),
         };
-        in_flight.body_is_whole();
+        // Until the answer is there: a delivery goes on without its client, and needs no place.
+        let _work = in_flight.body_is_whole();
         let judged = self.judge(&body, in_flight.started());
         // A delivery may take long, and needs the message alone.
         drop(body);
@@ -115,10 +118,6 @@ impl Intake {
     async fn receive(&self, request: Request<Incoming>, peer: IpAddr, started: Instant) -> Result<Bytes, Refusal> {
         let config = &self.parts.config;
         head::judge(&request, peer, config)?;
-        // This callback is counted already.
-        if self.parts.metrics.in_flight.get() > i64::try_from(config.in_flight_max).unwrap_or(i64::MAX) {
-            return Err(Refusal::TooManyInFlight);
-        }
         // The body may take what the delivery does not need.
         let deadline = started + config.request_deadline.saturating_sub(self.parts.delivery_time);
         let read = read_body(request.into_body(), config.body_bytes_max, self.bodies.share());
@@ -194,7 +193,8 @@ impl Intake {
     }
 
     /// Waits for the verdict, within the request's deadline, in a task of its own, which ends with the callback's outcome
-    /// whether or not anybody waits for it. Nothing is begun if the `bytes` of the message exceed what may wait.
+    /// whether or not anybody waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message
+    /// exceed what may wait. Strangers count for neither: only authentic callbacks get here.
     async fn conclude(
         &self,
         bytes: usize,
@@ -203,7 +203,7 @@ impl Intake {
         in_flight: InFlight,
     ) -> Answer {
         let mut share = self.messages.share();
-        if !share.grow_to(bytes) {
+        if self.deliveries.len() >= self.parts.config.in_flight_max || !share.grow_to(bytes) {
             return in_flight.resolve(&Verdict::Refused(Refusal::TooManyInFlight), &subject);
         }
         let deadline = in_flight.started() + self.parts.config.request_deadline;

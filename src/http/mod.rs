@@ -51,7 +51,7 @@ pub struct Config {
     pub connections_max: usize,
     /// Most open connections of one source address; 0 means no limit.
     pub connections_per_source_max: usize,
-    /// Most callbacks between head and outcome.
+    /// Most authentic callbacks that wait to become safe.
     pub in_flight_max: usize,
     /// Networks that may send callbacks; empty means all.
     pub allowed_networks: Vec<Network>,

@@ -1,9 +1,9 @@
 //! The places of a listener: how many connections may be open, in all and of one source, and who gives way.
 //!
 //! When all places are taken, the connection that has been idle longest is closed, and the new one gets its place. So
-//! whoever only holds connections open, however many, keeps nobody out. Idle is whoever has no request under way:
-//! between two answers, or with a head that is not whole yet. A request under way is never disturbed; if there is one
-//! on every connection, the new one is refused. A connection that comes to its TLS handshake, or is in the middle of it,
+//! whoever only holds connections open, however many, keeps nobody out. Idle is whoever has no whole request here:
+//! between two answers, or with a head or a body that is still to come, since time begins anew with the end of a head.
+//! A whole request is never disturbed; if there is one on every connection, the new one is refused. A connection that comes to its TLS handshake, or is in the middle of it,
 //! is idle like any other: it costs a stranger nothing to begin one and to leave it half done. Were handshakes spared
 //! before idle connections, whoever has finished one would give way before its first request is there. A source that is
 //! at its own limit gives up one of its own connections, and never that of another.
@@ -28,7 +28,7 @@ const PLACES_MAX: usize = 1 << 20;
 /// States of a place. Below these stands the turn at which its connection became idle, so that the smallest state is that
 /// of the one who gives way.
 const FREE: u64 = u64::MAX;
-/// A request is under way, or the connection ends after one.
+/// A whole request is here, or the connection ends after one.
 const BUSY: u64 = u64::MAX - 1;
 /// Nobody has looked yet whether a request has come with the connection. Were it idle at once, the next one that needs
 /// a place could take it away unheard.
@@ -190,15 +190,20 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// A request is under way until the result is dropped: nobody is evicted meanwhile.
+    /// The head of a request is here.
     pub(super) fn work(self: &Arc<Self>) -> Work {
         self.served.store(true, Ordering::Relaxed);
-        let before = self.shared.swap(self.index, BUSY);
+        self.stay(self.shared.next_turn());
+        Work(Arc::clone(self))
+    }
+
+    /// Enters a state in which the connection stays although it was evicted; it then ends after this request.
+    fn stay(&self, state: u64) {
+        let before = self.shared.swap(self.index, state);
         if before == EVICTED {
             self.leaving.store(true, Ordering::Relaxed);
         }
         self.shared.settle(before);
-        Work(Arc::clone(self))
     }
 
     /// Whether there was a request on this connection.
@@ -256,14 +261,26 @@ impl Drop for Place {
     }
 }
 
-/// One request on a connection.
+/// One request on a connection, from the end of its head to its answer.
 pub(super) struct Work(Arc<Place>);
+
+impl Work {
+    /// The request is whole: until this is dropped nobody evicts its connection.
+    pub(super) fn is_whole(&self) {
+        self.0.stay(BUSY);
+    }
+
+    /// Whether the connection had to go before the request was whole.
+    pub(super) fn was_cut_off(&self) -> bool {
+        self.0.is_evicted()
+    }
+}
 
 impl Drop for Work {
     fn drop(&mut self) {
         // Whoever leaves has been waited for already, and must not be evicted a second time.
         if !self.0.leaving.load(Ordering::Relaxed) {
-            self.0.shared.swap(self.0.index, self.0.shared.next_turn());
+            self.0.shared.exchange(self.0.index, BUSY, self.0.shared.next_turn());
         }
     }
 }

@@ -21,7 +21,7 @@ use super::Config;
 use super::answer::Answer;
 use super::intake::Intake;
 use super::patience::Patience;
-use super::places::{Place, Places};
+use super::places::{Place, Places, Work};
 use super::tally::Tally;
 use super::tls::Tls;
 use crate::metrics::{ConnectionFault, ConnectionRefusal, Metrics};
@@ -66,7 +66,7 @@ pub fn serve(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let handler = move |request, peer| Arc::clone(&intake).answer(request, peer);
+    let handler = move |request, peer, work| Arc::clone(&intake).answer(request, peer, work);
     accept(listener, handler, Limits::of(config), tls, Tally::of_callbacks(metrics), stop)
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn accept<H, F>(
     tally: Tally,
     stop: CancellationToken,
 ) where
-    H: Fn(Request<Incoming>, IpAddr) -> F + Clone + Send + Sync + 'static,
+    H: Fn(Request<Incoming>, IpAddr, Work) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
     let open = TaskTracker::new();
@@ -126,7 +126,7 @@ struct Connection {
 impl Connection {
     async fn run<H, F>(self, handler: H, stop: CancellationToken)
     where
-        H: Fn(Request<Incoming>, IpAddr) -> F + Send + Sync + 'static,
+        H: Fn(Request<Incoming>, IpAddr, Work) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let Self { stream, peer, limits, place, tls, tally } = self;
@@ -180,20 +180,15 @@ impl Terms {
     async fn keep<S, H, F>(self, stream: S, handler: H, stop: &CancellationToken) -> Option<ConnectionFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
-        H: Fn(Request<Incoming>, IpAddr) -> F,
+        H: Fn(Request<Incoming>, IpAddr, Work) -> F,
         F: Future<Output = Answer>,
     {
         let Self { peer, limits, age, place } = self;
         let serving = Arc::clone(&place);
         let service = service_fn(move |request| {
-            let work = serving.work();
             // On the heap: an idle connection must not hold the room that a request takes.
-            let answer = Box::pin(handler(request, peer));
-            async move {
-                let answer = answer.await;
-                drop(work);
-                Ok::<_, std::convert::Infallible>(answer)
-            }
+            let answer = Box::pin(handler(request, peer, serving.work()));
+            async move { Ok::<_, std::convert::Infallible>(answer.await) }
         });
         let mut builder = http1::Builder::new();
         builder
@@ -218,7 +213,7 @@ impl Terms {
                 biased;
                 // A peer who takes a byte now and then could make this last for ever.
                 ended = tokio::time::timeout(limits.closing_deadline, connection) => ended.ok(),
-                // Whoever gives way to another has no request under way, and nothing to finish.
+                // Whoever gives way to another has no whole request, and nothing to finish.
                 () = place.is_vacated() => Some(Ok(())),
             };
         }

@@ -545,6 +545,10 @@ fn callbacks_beyond_those_in_flight_are_left_to_their_sender() {
     let broker = Broker::start();
     let bridge = Setup::new(&broker).with(|config| config.http.in_flight_max = 1).start();
     broker.slow(Duration::from_millis(500));
+    // Anybody can begin a body.
+    let mut stranger = bridge.client();
+    stranger.write(format!("POST {PATH} HTTP/1.1\r\nHost: bridge\r\nContent-Length: 100\r\n\r\n{{"));
+    bridge.counted("callbacks_in_flight", 1.0);
     let mut first = bridge.client();
     first.write(post(body("first")));
     bridge.counted("kafka_outstanding_messages", 1.0);

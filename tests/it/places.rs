@@ -1,5 +1,5 @@
 //! Promise: a new connection gets in as long as any other is idle. The one that gives way is the one that has been idle
-//! longest; a request under way is never disturbed, a source at its own limit costs nobody else anything, and no
+//! longest; a whole request is never disturbed, a source at its own limit costs nobody else anything, and no
 //! callback is lost by any of it beyond a retry.
 
 #![expect(clippy::float_cmp, reason = "counters are whole numbers, which floats hold exactly")]
@@ -97,25 +97,52 @@ fn half_a_head_and_an_answer_that_nobody_reads_give_way() {
 }
 
 #[test]
-fn a_connection_with_a_request_under_way_never_gives_way() {
+fn a_connection_with_a_whole_request_never_gives_way() {
     let broker = Broker::start();
     let bridge = bridge_with_places(&broker, 2);
     broker.slow(Duration::from_secs(1));
-    let mut delivering = bridge.client();
-    delivering.write(post(body("delivering")));
-    bridge.counted("kafka_outstanding_messages", 1.0);
-    let mut reading = bridge.client();
-    let request = post(body("reading"));
-    let (one, two) = request.split_at(request.len() - 10);
-    reading.write(one);
-    bridge.counted("callbacks_in_flight", 2.0);
+    let mut delivering: Vec<Client> = (0..2).map(|_| bridge.client()).collect();
+    for client in &mut delivering {
+        client.write(post(body("delivering")));
+    }
+    bridge.counted("kafka_outstanding_messages", 2.0);
     assert_eq!(bridge.client().rest(), "");
     assert_eq!((bridge.metric(EVICTED), bridge.metric(REFUSED)), (0.0, 1.0));
     broker.slow(Duration::ZERO);
-    assert_eq!(reading.ask(two).0, ACKNOWLEDGED);
-    assert_eq!(delivering.answer().0, ACKNOWLEDGED);
+    for client in &mut delivering {
+        assert_eq!(client.answer().0, ACKNOWLEDGED);
+    }
     assert_eq!(bridge.post(body("idle again")).0, ACKNOWLEDGED);
     assert_eq!(bridge.metric(EVICTED), 1.0);
+}
+
+#[test]
+fn a_body_that_does_not_end_gives_way_when_it_has_been_waited_for_longest() {
+    let broker = Broker::start();
+    let bridge = bridge_with_places(&broker, 2);
+    let request = post(body("unfinished"));
+    let (one, two) = request.split_at(request.len() - 10);
+    let begun = |number: f64| {
+        let mut client = bridge.client();
+        client.write(one);
+        bridge.counted("callbacks_in_flight", number);
+        client
+    };
+    let (mut first, mut second) = (begun(1.0), begun(2.0));
+    let mut third = bridge.client();
+    assert_eq!(third.ask(post(body("third"))).0, ACKNOWLEDGED);
+    assert_eq!(first.rest(), "");
+    // It was idle before, and its time begins anew with the head; the third has been idle since its answer.
+    second.write(two);
+    assert_eq!(second.answer().0, ACKNOWLEDGED);
+    second.write(one);
+    bridge.counted("callbacks_in_flight", 1.0);
+    assert_eq!(bridge.client().ask(post(body("fourth"))).0, ACKNOWLEDGED);
+    assert_eq!(third.rest(), "");
+    assert_eq!(second.ask(two).0, ACKNOWLEDGED);
+    assert_eq!((bridge.metric(EVICTED), bridge.metric(REFUSED)), (2.0, 0.0));
+    assert_eq!(bridge.outcome("refused", "body_too_slow"), 1.0);
+    assert_eq!(bridge.outcome("refused", "client_gone"), 0.0, "it was we who closed the connection");
 }
 
 /// More clients than places, every one with a connection that it keeps: whenever one connects, another loses an idle

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use recording_bridge::spool::{
-    AppendError, Committed, Fault, Frame, Full, Health, Id, OpenError, Spool, segment, watermark,
+    AppendError, Committed, Fault, Frame, Full, Health, Id, OpenError, Spool, frame, segment, watermark,
 };
 
 use crate::support::faulty_storage::{FaultyStorage, Survival, Trouble};
@@ -472,6 +472,23 @@ fn a_good_frame_behind_a_bad_one_is_kept_and_the_damaged_file_set_aside() {
     assert_eq!(spool.drain.commit(6).segments_set_aside, 2);
     assert_eq!(storage.names(), ["0000000000000001.damaged", "0000000000000002.damaged", watermark::NAME]);
     assert!(spool.monitor.status().is_empty());
+}
+
+#[test]
+fn a_length_that_lies_costs_its_own_frame_alone() {
+    let next = encoded_bytes(2, 7, 200);
+    let payload = encoded_bytes(1, 7, 200) - frame::HEADER_BYTES;
+    // Up to the frame after the next, into the middle of it, shorter than it is, nothing, and as long as may be.
+    for lie in [payload + next, payload + next + 100, payload - 100, 0, frame::PAYLOAD_BYTES_MAX] {
+        let storage = FaultyStorage::new(1);
+        drop(filled(&storage, 1));
+        let length = segment::HEADER_BYTES + frame::MARKER.len();
+        let claimed = u32::try_from(lie).unwrap().to_le_bytes();
+        storage.edit(&segment::name(1), |bytes| bytes[length..length + 4].copy_from_slice(&claimed));
+        let mut spool = Spool::open(storage, small(2)).unwrap();
+        assert_eq!(spool.recovery.next_sequence, 4, "{lie}");
+        assert_eq!(sequences(&mut spool, 0), [2, 3], "{lie}");
+    }
 }
 
 #[test]

@@ -192,6 +192,42 @@ fn metrics_that_are_read_byte_by_byte_keep_no_operator_waiting() {
     quiet.assert_unharmed(&attacked);
 }
 
+/// More senders than places, each of which begins a body and a new connection as soon as its last one is closed.
+#[test]
+fn bodies_that_are_begun_again_and_again_keep_nobody_out() {
+    const SENDERS: usize = 96;
+    let broker = Broker::start();
+    let bridge = start(&broker, "connections_max: 64");
+    let quiet = in_quiet(&bridge);
+    let head = format!("POST {PATH} HTTP/1.1\r\nHost: bridge\r\nContent-Length: 1000\r\n\r\n{{");
+    let is_over = AtomicBool::new(false);
+    let attacked = thread::scope(|scope| {
+        for _ in 0..SENDERS {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let mut stream = TcpStream::connect(bridge.callbacks()).unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                    drop(stream.write_all(head.as_bytes()));
+                    // Until it is closed.
+                    drop(stream.read(&mut [0; 1]));
+                    thread::sleep(Duration::from_millis(50));
+                }
+            });
+        }
+        let full = || (bridge.metric("recording_bridge_connections", &[]) == 64).then_some(());
+        wait_for("every place to be taken", Duration::from_secs(20), || bridge.log_tail(), full);
+        let attacked = Honest::send_until(bridge.callbacks(), |sent| sent >= 60);
+        is_over.store(true, Ordering::Relaxed);
+        attacked
+    });
+    let count = |name: &str, reason: &str| bridge.metric(&format!("recording_bridge_{name}"), &[("reason", reason)]);
+    println!("{} gave way", count("connections_evicted_total", "limit"));
+    quiet.assert_unharmed(&attacked);
+    assert_eq!(count("connections_refused_total", "limit"), 0);
+    bridge.assert_conservation();
+    assert_eq!(bridge.terminate(), 0);
+}
+
 #[test]
 fn a_burst_of_connections_waits_in_the_queue_of_the_system() {
     let broker = Broker::start();
@@ -199,13 +235,19 @@ fn a_burst_of_connections_waits_in_the_queue_of_the_system() {
     bridge.freeze();
     // Whoever finds the queue full is not answered at all, and tries again after a second.
     let patience = Duration::from_millis(900);
-    for address in [bridge.callbacks(), bridge.admin()] {
+    let bursts = [bridge.callbacks(), bridge.admin()].map(|address| {
         let burst: Vec<_> = (0..600).map_while(|_| TcpStream::connect_timeout(&address, patience).ok()).collect();
         assert_eq!(burst.len(), 600, "so many found room in the queue");
-    }
+        burst
+    });
     bridge.thaw();
     assert_eq!(bridge.readiness().0, 200);
     Honest::send_until(bridge.callbacks(), |sent| sent >= 3);
+    // Operators have 64 places. Whoever has not been heard yet is waited for, and gives way then.
+    let count = |name: &str| bridge.metric(&format!("recording_bridge_{name}"), &[("reason", "admin_limit")]);
+    assert_eq!(count("connections_refused_total"), 0);
+    assert!(count("connections_evicted_total") > 500, "{}", count("connections_evicted_total"));
+    drop(bursts);
 }
 
 // -------------------------------------------------------------------------------------------------- thousands, and idle
