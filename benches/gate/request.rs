@@ -156,8 +156,6 @@ impl Producer for FakeProducer {
         self.acknowledge.send((self.generation, token)).map_err(|_| SendError::Fatal)
     }
 
-    fn flush(&self, _: Duration) {}
-
     fn probe(&self, _: Duration) -> Result<(), ProbeError> {
         Ok(())
     }

@@ -379,8 +379,6 @@ impl Producer for FakeProducer {
         }
     }
 
-    fn flush(&self, _: Duration) {}
-
     fn probe(&self, _: Duration) -> Result<(), ProbeError> {
         let takes = self.tokens.lock().expect("nobody panics with it").is_some();
         if takes { Ok(()) } else { Err(ProbeError::Unreachable("nobody is there".to_owned())) }

@@ -85,7 +85,8 @@ pub(super) fn gravity(failure: Failure) -> ladder::Failure {
         Failure::InvalidTimestamp | Failure::UnknownTopic | Failure::NotAuthorised | Failure::Other => {
             ladder::Failure::Ours
         }
-        Failure::Fatal => ladder::Failure::Fatal,
+        // Whoever has lost count of its messages would lose more of them.
+        Failure::Fatal | Failure::NoOffset => ladder::Failure::Fatal,
     }
 }
 

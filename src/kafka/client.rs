@@ -18,6 +18,7 @@ use rdkafka::statistics::Statistics as RawStatistics;
 
 use super::complaints::{Complaints, broker, common_part, lasting_part};
 use super::credentials::{Contents, Credentials};
+use super::offsets::Offsets;
 use super::report::{Delivered, Failure, Report, SendError, Statistics};
 use super::trouble::Trouble;
 use super::{Config, Look, Observer, ProbeError, Producer, Producers, Purpose, StartError, diagnosis, settings};
@@ -93,6 +94,7 @@ impl LibrdkafkaProducers {
             observer,
             dead: AtomicBool::new(false),
             complaints: Arc::clone(&self.complaints),
+            offsets: Offsets::default(),
             client: OnceLock::new(),
         };
         let client = BaseProducer::from_config_and_context(&settings, context).map_err(unusable)?;
@@ -169,12 +171,6 @@ impl Producer for LibrdkafkaProducer {
         self.client.send(record).map_err(|(error, _)| SendError::of(&error, self.client.context().is_dead()))
     }
 
-    fn flush(&self, deadline: Duration) {
-        if let Err(error) = self.client.flush(deadline) {
-            tracing::debug!(%error, "some messages have no delivery report at the flush deadline");
-        }
-    }
-
     fn probe(&self, deadline: Duration) -> Result<(), ProbeError> {
         let metadata = self.client.client().fetch_metadata(Some(&self.topic), deadline);
         let metadata = metadata.map_err(|error| ProbeError::Unreachable(error.to_string()))?;
@@ -204,6 +200,7 @@ struct Context {
     observer: Arc<dyn Observer>,
     dead: AtomicBool,
     complaints: Arc<Complaints>,
+    offsets: Offsets,
     /// The producer that this context belongs to; weak, since the producer holds the context.
     client: OnceLock<Weak<BaseProducer<Self>>>,
 }
@@ -225,6 +222,15 @@ impl Context {
 }
 
 impl Context {
+    fn delivered(&self, partition: i32, offset: i64) -> Result<Delivered, Failure> {
+        if self.offsets.believe(partition, offset) {
+            return Ok(Delivered::new(partition, offset));
+        }
+        let (topic, generation) = (&*self.topic, self.generation);
+        tracing::error!(topic, generation, partition, offset, "an acknowledgement of another message: not believed");
+        Err(Failure::NoOffset)
+    }
+
     fn complain(&self, trouble: Option<Trouble>, error: &KafkaError, reason: &str, repeated: u64) {
         let (topic, generation) = (&*self.topic, self.generation);
         match trouble {
@@ -319,7 +325,7 @@ impl ProducerContext for Context {
         let outcome = match result {
             Ok(message) => {
                 self.complaints.forget();
-                Ok(Delivered::new(message.partition(), message.offset()))
+                self.delivered(message.partition(), message.offset())
             }
             Err((error, _)) => Err(Failure::of(error, self.is_dead())),
         };

@@ -17,6 +17,8 @@ pub mod credentials;
 #[cfg(feature = "librdkafka")]
 mod diagnosis;
 #[cfg(feature = "librdkafka")]
+mod offsets;
+#[cfg(feature = "librdkafka")]
 mod pem;
 mod properties;
 pub mod report;
@@ -132,9 +134,6 @@ pub trait Producer: Send + Sync {
     /// # Errors
     /// If the message was not taken; no report follows then.
     fn send(&self, token: u64, message: &Message) -> Result<(), SendError>;
-
-    /// Waits until every message has its report, or until `deadline` has passed. Blocks the calling thread.
-    fn flush(&self, deadline: Duration);
 
     /// Asks the brokers for the topic and the leaders of its partitions. Blocks the calling thread.
     ///

@@ -59,6 +59,9 @@ pub enum Failure {
     PurgedInFlight,
     /// The producer met a fatal error; possibly persisted.
     Fatal,
+    /// Acknowledged without an offset of its own: the broker took it for a repeat of another message. Whether it is
+    /// there is unknown, and the producer does not count as the broker does.
+    NoOffset,
     /// Fewer replicas in sync than the topic asks for.
     NotEnoughReplicas,
     /// No such topic, or no such partition.
@@ -73,7 +76,7 @@ pub enum Failure {
 
 impl Failure {
     /// Every failure.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::MessageTooLarge,
         Self::InvalidRecord,
         Self::UnsupportedForFormat,
@@ -82,6 +85,7 @@ impl Failure {
         Self::PurgedQueued,
         Self::PurgedInFlight,
         Self::Fatal,
+        Self::NoOffset,
         Self::NotEnoughReplicas,
         Self::UnknownTopic,
         Self::NotAuthorised,
@@ -101,6 +105,7 @@ impl Failure {
             Self::PurgedQueued => "purged_queued",
             Self::PurgedInFlight => "purged_in_flight",
             Self::Fatal => "fatal",
+            Self::NoOffset => "no_offset",
             Self::NotEnoughReplicas => "not_enough_replicas",
             Self::UnknownTopic => "unknown_topic",
             Self::NotAuthorised => "not_authorised",

@@ -47,8 +47,6 @@ impl Producer for Login {
         Ok(())
     }
 
-    fn flush(&self, _deadline: Duration) {}
-
     fn probe(&self, _deadline: Duration) -> Result<(), ProbeError> {
         match (self.is_new, self.brokers.is_accepted.load(Ordering::SeqCst)) {
             (true, false) => Err(ProbeError::Unreachable("the login is refused".to_owned())),

@@ -112,6 +112,22 @@ fn a_message_that_the_broker_refuses_is_a_503_and_the_bridge_goes_on() {
 }
 
 #[test]
+fn a_message_that_the_broker_takes_for_a_repeat_of_another_is_not_safe() {
+    let broker = Broker::start();
+    let bridge = Bridge::start(&broker);
+    assert_eq!(bridge.post(body("first")).0, ACKNOWLEDGED);
+    // To librdkafka this is a success. The mock keeps nothing of what it answers so.
+    broker.fail_produce(&[Code::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER]);
+    assert_eq!(bridge.post(body("second")).0, KEEP_IT);
+    assert_eq!(broker.published(), 1);
+    bridge.counted("kafka_delivery_failures_total{failure=\"no_offset\"}", 1.0);
+    // Who has lost count is replaced.
+    bridge.counted("kafka_producer_rebuilds_total{reason=\"fatal\"}", 1.0);
+    accepted_in_the_end(&bridge, "second");
+    assert_eq!(broker.streams(2), ["first", "second"]);
+}
+
+#[test]
 fn without_brokers_callbacks_are_refused_in_time_and_accepted_again_without_a_restart() {
     let broker = Broker::start();
     let bridge = impatient(&broker).start();

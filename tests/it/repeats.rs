@@ -269,8 +269,6 @@ impl Producer for Silent {
         Ok(())
     }
 
-    fn flush(&self, _deadline: Duration) {}
-
     fn probe(&self, _deadline: Duration) -> Result<(), ProbeError> {
         Ok(())
     }

@@ -192,6 +192,27 @@ fn metrics_that_are_read_byte_by_byte_keep_no_operator_waiting() {
     quiet.assert_unharmed(&attacked);
 }
 
+/// Set when what [`Flag::set_at_the_end`] returns is dropped, be it by a panic.
+struct Flag(AtomicBool);
+
+struct Setter<'a>(&'a Flag);
+
+impl Flag {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set_at_the_end(&self) -> Setter<'_> {
+        Setter(self)
+    }
+}
+
+impl Drop for Setter<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// More senders than places, each of which begins a body and a new connection as soon as its last one is closed.
 #[test]
 fn bodies_that_are_begun_again_and_again_keep_nobody_out() {
@@ -200,11 +221,11 @@ fn bodies_that_are_begun_again_and_again_keep_nobody_out() {
     let bridge = start(&broker, "connections_max: 64");
     let quiet = in_quiet(&bridge);
     let head = format!("POST {PATH} HTTP/1.1\r\nHost: bridge\r\nContent-Length: 1000\r\n\r\n{{");
-    let is_over = AtomicBool::new(false);
+    let is_over = Flag(AtomicBool::new(false));
     let attacked = thread::scope(|scope| {
         for _ in 0..SENDERS {
             scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
+                while !is_over.is_set() {
                     let mut stream = TcpStream::connect(bridge.callbacks()).unwrap();
                     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                     drop(stream.write_all(head.as_bytes()));
@@ -214,11 +235,11 @@ fn bodies_that_are_begun_again_and_again_keep_nobody_out() {
                 }
             });
         }
+        // However this ends: the senders would go on for ever.
+        let _end = is_over.set_at_the_end();
         let full = || (bridge.metric("recording_bridge_connections", &[]) == 64).then_some(());
         wait_for("every place to be taken", Duration::from_secs(20), || bridge.log_tail(), full);
-        let attacked = Honest::send_until(bridge.callbacks(), |sent| sent >= 60);
-        is_over.store(true, Ordering::Relaxed);
-        attacked
+        Honest::send_until(bridge.callbacks(), |sent| sent >= 60)
     });
     let count = |name: &str, reason: &str| bridge.metric(&format!("recording_bridge_{name}"), &[("reason", reason)]);
     println!("{} gave way", count("connections_evicted_total", "limit"));

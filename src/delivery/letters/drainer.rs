@@ -344,6 +344,7 @@ fn state_of(failure: Failure) -> LetterState {
         | Failure::UnsupportedForFormat
         | Failure::InvalidTimestamp
         | Failure::Fatal
+        | Failure::NoOffset
         | Failure::NotEnoughReplicas
         | Failure::Other => LetterState::Failing,
     }

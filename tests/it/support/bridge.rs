@@ -1,5 +1,6 @@
 //! The real binary, started as an operator would start it.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub(crate) struct Bridge {
     config: PathBuf,
     callbacks: SocketAddr,
     admin: SocketAddr,
+    last_metrics: String,
 }
 
 /// What a process holds.
@@ -105,7 +107,7 @@ impl Bridge {
         process.start();
         let callbacks = await_listener(&process, "callbacks", 0);
         let admin = await_listener(&process, "admin", 0);
-        Self { process, home, config, callbacks, admin }
+        Self { process, home, config, callbacks, admin, last_metrics: String::new() }
     }
 
     /// Its configuration file, gone when it is.
@@ -216,12 +218,13 @@ impl Bridge {
 
     /// SIGTERM; the exit code.
     pub(crate) fn terminate(mut self) -> i32 {
-        self.process.signal(Signal::TERM);
-        self.process.reap(STOP_PATIENCE)
+        self.terminate_and_stay()
     }
 
     /// SIGTERM; the exit code. It can be started again.
     pub(crate) fn terminate_and_stay(&mut self) -> i32 {
+        // It may have ended by itself.
+        self.last_metrics = Client::new(self.admin).get("/metrics").map(|(_, text)| text).unwrap_or_default();
         self.process.signal(Signal::TERM);
         self.process.reap(STOP_PATIENCE)
     }
@@ -239,6 +242,23 @@ impl Bridge {
 
     pub(crate) fn log_tail(&self) -> String {
         self.process.log_tail()
+    }
+}
+
+thread_local! {
+    static BLACK_BOX: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// The log of the bridge that this test has had last, and its metrics just before it was told to end: for when it turns
+/// out only later that something is wrong.
+pub(crate) fn black_box() -> String {
+    BLACK_BOX.take()
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let (metrics, log) = (&self.last_metrics, self.log());
+        BLACK_BOX.set(format!("{metrics}\n{log}"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::bridge::{Bridge, PATH};
+use super::bridge::{Bridge, PATH, black_box};
 use super::kafka::{Cluster, Record, Topic, read_topic, topic_name};
 use super::law::{Findings, law};
 use super::load::{Answer, Statuses};
@@ -48,12 +48,21 @@ pub(crate) fn await_direct(bridge: &Bridge, patience: Duration) {
     );
 }
 
+/// Panics if the law is broken, with what the bridge that is at its end has said.
+#[track_caller]
+fn assert_law(findings: &Findings) {
+    if !findings.hold() {
+        println!("{}", black_box());
+    }
+    findings.assert_hold();
+}
+
 /// Tries the law on what the topic holds now.
 #[track_caller]
 pub(crate) fn conclude(cluster: &Cluster, topic: &str, answers: &[Answer]) -> Findings {
     let findings = law(answers, &read_topic(cluster, topic));
     println!("{}{findings}", Statuses(answers));
-    findings.assert_hold();
+    assert_law(&findings);
     findings
 }
 
@@ -63,7 +72,7 @@ pub(crate) fn conclude_in_order(cluster: &Cluster, topic: &str, answers: &[Answe
     let records = read_topic(cluster, topic);
     let findings = law(answers, &records);
     println!("{}{findings}", Statuses(answers));
-    findings.assert_hold();
+    assert_law(&findings);
     assert_eq!(published_order(&records), sent_order(answers));
     findings
 }
