@@ -1,7 +1,7 @@
 //! The intake: a callback from its body to its outcome.
 //!
-//! Reading and judging happen in the connection's own task. From authentication on, the callback is a tracked task
-//! of its own: a client that hangs up cannot cancel a delivery.
+//! Everything happens in the connection's own task. From authentication on, the callback is tracked, and goes on in a task
+//! of its own if the connection ends: a client that hangs up cannot cancel a delivery.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
 use super::budget::{Budget, Share};
 use super::places::Work;
+use super::unstoppable::{Panicked, Unstoppable};
 use super::{Config, Readiness, admin, head, letter};
 use crate::callback::{
     self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Malformed, Normalised, Redaction, Rejection, Window,
@@ -160,7 +161,7 @@ impl Intake {
         }
     }
 
-    /// Delivers in a tracked task.
+    /// Delivers, whether or not the client stays.
     async fn publish(&self, message: Message, accepted_at: Timestamp, subject: Subject, in_flight: InFlight) -> Answer {
         let (delivery, bytes) = (self.parts.delivery.clone(), message.size_bytes());
         let delivered = async move {
@@ -172,7 +173,7 @@ impl Intake {
         self.conclude(bytes, delivered, subject, in_flight).await
     }
 
-    /// Sets a callback aside of which no event can be made, in a tracked task like a delivery.
+    /// Sets a callback aside of which no event can be made, likewise.
     async fn set_aside(
         &self,
         (letter, received_at, reason): (Message, Timestamp, Refusal),
@@ -192,9 +193,9 @@ impl Intake {
         self.conclude(bytes, kept, subject, in_flight).await
     }
 
-    /// Waits for the verdict, within the request's deadline, in a task of its own, which ends with the callback's outcome
-    /// whether or not anybody waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message
-    /// exceed what may wait. Strangers count for neither: only authentic callbacks get here.
+    /// Waits for the verdict, within the request's deadline; that ends with the callback's outcome whether or not anybody
+    /// waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message exceed what may wait.
+    /// Strangers count for neither: only authentic callbacks get here.
     async fn conclude(
         &self,
         bytes: usize,
@@ -207,15 +208,15 @@ impl Intake {
             return in_flight.resolve(&Verdict::Refused(Refusal::TooManyInFlight), &subject);
         }
         let deadline = in_flight.started() + self.parts.config.request_deadline;
-        let task = self.deliveries.spawn(async move {
+        let work = async move {
             let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
             let verdict = verdict.unwrap_or(Verdict::Refused(Refusal::RequestDeadline));
             drop(share);
             in_flight.resolve(&verdict, &subject)
-        });
-        task.await.unwrap_or_else(|error| {
+        };
+        Unstoppable::new(work, &self.deliveries).await.unwrap_or_else(|Panicked| {
             // The guard inside has counted it as unresolved; the sender must keep it.
-            tracing::error!(%error, "a delivery task failed");
+            tracing::error!("a delivery has panicked");
             super::answer::refused_after_a_defect()
         })
     }

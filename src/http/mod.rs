@@ -20,6 +20,7 @@ mod places;
 pub mod server;
 mod tally;
 pub mod tls;
+mod unstoppable;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
