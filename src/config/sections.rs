@@ -26,10 +26,10 @@ const MESSAGE_BYTES_MAX: u64 = 1_000_000;
 /// 4 × `body_bytes_max` + 8 KiB ≤ 1,000,000.
 const BODY_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX - EVENT_OVERHEAD) / ESCAPE_FACTOR;
 
-/// A spool needs two segments of 8 MiB: one that is written and one that is drained.
+/// Four segments of 4 MiB: one that is written, one that is drained, and two between them.
 const SPOOL_BYTES_MIN: u64 = 16 * MEBIBYTE;
 const SPOOL_BYTES_MAX: u64 = 16 << 40;
-const ROOM_FOR_SEGMENTS: &str = ": segments have 8MiB, and there must be room for two";
+const ROOM_FOR_SEGMENTS: &str = ": segments have 4MiB, and there must be room for four";
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 const MECHANISMS: &[(&str, SaslMechanism)] = &[

@@ -16,8 +16,11 @@ impl Shared {
             Command::Answer(sequence, answer) => self.answer(gate, sequence, answer, grounds, now),
             Command::Append(Sequence(sequence)) => {
                 if let Some(held) = gate.holding.get(sequence) {
+                    // It sleeps only when nothing is queued, and every call to wake it is one to the system.
+                    if gate.appends.is_empty() {
+                        self.appender.notify_one();
+                    }
                     gate.appends.push_back(Append::Frame(sequence, held.accepted_at, Arc::clone(&held.message)));
-                    self.appender.notify_one();
                 }
             }
             Command::ProbeSpool => {

@@ -29,7 +29,7 @@ impl Batch {
             return Err(AppendError::Invalid(Invalid::Empty));
         };
         let mut batch = Self {
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(frames.iter().map(Frame::bytes_usual).sum()),
             frames: frames.len() as u64,
             first: first.sequence,
             last: last.sequence,

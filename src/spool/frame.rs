@@ -51,7 +51,15 @@ impl fmt::Display for TooLarge {
 
 impl std::error::Error for TooLarge {}
 
+/// Bytes that a frame usually takes beyond its message: its own fields, and the lengths of key, value and headers.
+const OVERHEAD_USUAL: usize = 128;
+
 impl Frame {
+    /// About how many bytes it takes.
+    pub(super) fn bytes_usual(&self) -> usize {
+        self.message.size_bytes() + OVERHEAD_USUAL
+    }
+
     /// Writes the frame to the end of `out`.
     ///
     /// # Errors

@@ -93,9 +93,9 @@ use crate::event::Timestamp;
 use ledger::Shared;
 use recovery::Origin;
 
-/// Size of a segment where nothing else is said: small enough to give space back early, large enough to make the
-/// syncs of a new segment rare.
-pub const SEGMENT_BYTES: u64 = 8 << 20;
+/// Size of a segment where nothing else is said: small enough to give space back early and to be held in memory while it
+/// is written, large enough to make the syncs of a new segment rare.
+pub const SEGMENT_BYTES: u64 = 4 << 20;
 
 /// Limits of a spool.
 #[derive(Debug, Clone, PartialEq, Eq)]

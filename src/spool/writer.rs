@@ -188,7 +188,12 @@ impl<S: Storage> Writer<S> {
         let active = self.create(first_sequence, length, false)?;
         let mut ledger = self.shared.ledger();
         ledger.segments.insert(active.number, fresh(first_sequence, length));
-        ledger.tail = Some(Tail { number: active.number, bytes: Vec::new() });
+        // The memory of the sealed segment's frames serves the new one's, and never grows: room that is reserved is not
+        // taken before it is filled.
+        let mut bytes = ledger.tail.take().map(|tail| tail.bytes).unwrap_or_default();
+        bytes.clear();
+        bytes.reserve_exact(usize::try_from(length - FRAMES_START).unwrap_or_default());
+        ledger.tail = Some(Tail { number: active.number, bytes });
         (ledger.full, ledger.fault) = (None, None);
         drop(ledger);
         self.active = Some(active);
