@@ -328,9 +328,12 @@ impl Wired {
     }
 }
 
-/// Where callbacks are worked on.
+/// Where callbacks are worked on: half of the cores, since the Kafka client has threads of its own. Threads wake each
+/// other to share what may be little work, which costs more than the work itself.
 fn callback_runtime() -> Result<Runtime, AppError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("callbacks").enable_all().build();
+    let threads = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(threads).thread_name("callbacks").enable_all().build();
     runtime.map_err(|error| AppError::System("runtime", error))
 }
 
