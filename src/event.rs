@@ -1,8 +1,11 @@
-//! A recording event: one finished recording, as facts that a consumer can rely on.
+//! Events, as facts that a consumer can rely on: a [`RecordingEvent`] tells of one finished recording, a [`Notice`] of
+//! whatever else happens to a recording.
 //!
 //! The types here are parsed and bounded. A [`RecordingEvent`] that exists has an account, a stream and a file, and
 //! every time in it can be written as RFC 3339. Nothing here knows how the provider wrote the facts (`callback`)
 //! or how Kafka carries them (`message`).
+
+mod notice;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+pub use notice::{Fact, Form, Notice};
 
 /// Namespace of every [`EventId`]. It must never change: a consumer removes duplicates by the ids made from it.
 const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x5d3c_9b0e_7f64_4c1b_9e55_2f0a_83d1_6c47);
@@ -184,7 +189,7 @@ impl<'a> FileIds<'a> {
 /// A plain JSON number: an optional minus, digits, an optional fraction, at most [`Digits::BYTES_MAX`] bytes. No
 /// exponent, so that no consumer is made to build a number of a million digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Digits<'a>(&'a str);
+pub struct Digits<'a>(Cow<'a, str>);
 
 impl<'a> Digits<'a> {
     /// Longest number that is kept.
@@ -197,13 +202,13 @@ impl<'a> Digits<'a> {
         let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         let plain = digits(whole) && digits(fraction) && (whole == "0" || !whole.starts_with('0'));
-        (plain && text.len() <= Self::BYTES_MAX).then_some(Self(text))
+        (plain && text.len() <= Self::BYTES_MAX).then_some(Self(Cow::Borrowed(text)))
     }
 
     /// The number as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        self.0
+        &self.0
     }
 }
 
@@ -218,6 +223,19 @@ pub enum Scalar<'a> {
     Number(Digits<'a>),
     /// A JSON string, secrets masked.
     Text(Cow<'a, str>),
+}
+
+impl Scalar<'_> {
+    /// The same, borrowed from nothing.
+    #[must_use]
+    pub fn into_owned(self) -> Scalar<'static> {
+        match self {
+            Self::Null => Scalar::Null,
+            Self::Boolean(truth) => Scalar::Boolean(truth),
+            Self::Number(Digits(digits)) => Scalar::Number(Digits(Cow::Owned(digits.into_owned()))),
+            Self::Text(text) => Scalar::Text(Cow::Owned(text.into_owned())),
+        }
+    }
 }
 
 /// The facts of one finished recording, secrets already masked. Absent facts are `None`. Texts are

@@ -20,7 +20,7 @@ use std::time::Duration;
 use gungraun::prelude::*;
 use gungraun::{Callgrind, Dhat, LibraryBenchmarkConfig};
 use recording_bridge::callback::{
-    AuthenticCallback, Config, Key, Keyring, Normalised, Redaction, Scope, Window as Times, authenticate,
+    AuthenticCallback, Config, Key, Keyring, Normalised, Published, Redaction, Scope, Window as Times, authenticate,
 };
 use recording_bridge::delivery::window::{self, Window};
 use recording_bridge::event::{RecordingEvent, Timestamp};
@@ -62,7 +62,7 @@ fn authentic<'a>(body: &'a [u8], keyring: &Keyring) -> AuthenticCallback<'a> {
 }
 
 fn event<'a>(callback: &AuthenticCallback<'a>, redaction: &Redaction) -> RecordingEvent<'a> {
-    let Ok(Normalised::Recording { event, .. }) = callback.normalise(redaction) else { panic!("it is a recording") };
+    let Ok(Normalised::Recording { event, .. }) = callback.normalise(redaction, Published::default()) else { panic!("it is a recording") };
     event
 }
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use recording_bridge::callback::{ActiveKeyring, ClockOffset, Redaction};
+use recording_bridge::callback::{ActiveKeyring, ClockOffset, Published, Redaction};
 use recording_bridge::clock::{Clock, SystemClock};
 use recording_bridge::delivery::{self, Delivery, window};
 use recording_bridge::http::intake::{Intake, Parts};
@@ -109,6 +109,7 @@ fn intake(producers: Fake, metrics: Arc<Metrics>) -> Arc<Intake> {
         window: super::times(),
         clock_offset: Arc::new(ClockOffset::new(clock.monotonic())),
         redaction: Redaction::default(),
+        published: Published::default(),
         delivery: delivery.clone(),
         readiness: Readiness::new(delivery),
         metrics,

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use recording_bridge::callback::{
-    AuthenticCallback, Config, Key, Keyring, Malformed, Normalised, PAYLOAD_BYTES_MAX, Redaction, Rejection, Scope,
+    AuthenticCallback, Config, Key, Keyring, Malformed, Normalised, PAYLOAD_BYTES_MAX, Published, Redaction, Rejection, Scope,
     Window, authenticate,
 };
 use recording_bridge::event::{STREAM_ID_BYTES_MAX, Timestamp};
@@ -213,24 +213,26 @@ fn number(value: &Value) -> Option<u64> {
 fn outcome(authentic: &AuthenticCallback<'_>, value: Option<&Value>, body_bytes: usize) -> Option<Message> {
     let redaction = Redaction::default();
     let kind = value.map(|value| number(&value["event_type"]));
-    match authentic.normalise(&redaction) {
+    match authentic.normalise(&redaction, Published::default()) {
         Ok(Normalised::Ignored(_)) => {
-            assert_ne!(kind, Some(Some(100)), "a recording is ignored");
+            assert!(!matches!(kind, Some(Some(100 | 332 | 341))), "{kind:?} is ignored");
             None
         }
         Ok(Normalised::Recording { event, .. }) => {
             assert!(kind.is_none_or(|kind| kind == Some(100)), "{kind:?} becomes a recording");
             let message = Message::encode(&event, now());
-            let payload = valid(event_schema(), message.payload());
-            bounded(&message, 8 * 1024 + 4 * body_bytes);
-            let key = std::str::from_utf8(message.key()).expect("a key is UTF-8");
-            assert!((1..=STREAM_ID_BYTES_MAX).contains(&key.len()) && !key.contains(char::is_control));
-            assert_eq!(payload["stream_id"], json!(key));
-            assert_eq!(payload["event_id"], json!(event.event_id().to_string()));
-            if let Some(value) = value {
-                assert_eq!(value["stream_id"], json!(key));
-                assert_eq!(payload["app_id"], json!(number(&value["appid"]).map(|account| account.to_string())));
-            }
+            published(&message, &event.event_id().to_string(), event_schema(), value, body_bytes);
+            Some(message)
+        }
+        Ok(Normalised::Notice { notice, .. }) => {
+            let (number, schema) = match notice.form().kind {
+                "recording.status" => (332, status_schema()),
+                "recording.exception" => (341, exception_schema()),
+                other => panic!("{other} has no schema here"),
+            };
+            assert!(kind.is_none_or(|kind| kind == Some(number)), "{kind:?} becomes {}", notice.form().kind);
+            let message = Message::encode_notice(&notice, now());
+            published(&message, &notice.event_id().to_string(), schema, value, body_bytes);
             Some(message)
         }
         Err(unusable) => {
@@ -242,6 +244,20 @@ fn outcome(authentic: &AuthenticCallback<'_>, value: Option<&Value>, body_bytes:
             }
             Some(letter)
         }
+    }
+}
+
+/// What holds of the message of every event.
+fn published(message: &Message, event_id: &str, schema: &Validator, sent: Option<&Value>, body_bytes: usize) {
+    let payload = valid(schema, message.payload());
+    bounded(message, 8 * 1024 + 4 * body_bytes);
+    let key = std::str::from_utf8(message.key()).expect("a key is UTF-8");
+    assert!((1..=STREAM_ID_BYTES_MAX).contains(&key.len()) && !key.contains(char::is_control));
+    assert_eq!(payload["stream_id"], json!(key));
+    assert_eq!(payload["event_id"], json!(event_id));
+    if let Some(sent) = sent {
+        assert_eq!(sent["stream_id"], json!(key));
+        assert_eq!(payload["app_id"], json!(number(&sent["appid"]).map(|account| account.to_string())));
     }
 }
 
@@ -280,6 +296,16 @@ fn compiled(text: &str) -> Validator {
 fn event_schema() -> &'static Validator {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
     SCHEMA.get_or_init(|| compiled(include_str!("../../schema/recording-event.v1.schema.json")))
+}
+
+fn status_schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| compiled(include_str!("../../schema/recording-status.v1.schema.json")))
+}
+
+fn exception_schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| compiled(include_str!("../../schema/recording-exception.v1.schema.json")))
 }
 
 fn letter_schema() -> &'static Validator {

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use recording_bridge::callback::{self, ActiveKeyring, ClockOffset, Key, Keyring, Redaction, Scope, Window};
+use recording_bridge::callback::{self, ActiveKeyring, ClockOffset, Key, Keyring, Published, Redaction, Scope, Window};
 use recording_bridge::clock::Clock;
 use recording_bridge::delivery::{self, Delivery, Spools, window};
 use recording_bridge::http::intake::{Intake, Parts};
@@ -127,6 +127,7 @@ impl World {
             window: Window::new(&callback::Config::new(Vec::new())),
             clock_offset: Arc::new(ClockOffset::new(clock.monotonic())),
             redaction: Redaction::default(),
+            published: Published::default(),
             delivery: delivery.clone(),
             readiness: Readiness::new(delivery.clone()),
             metrics: Arc::clone(&metrics),

@@ -267,6 +267,7 @@ impl Wired {
             window,
             clock_offset: Arc::clone(&clock_offset),
             redaction: Redaction::new(&self.config.callback.masked_names),
+            published: self.config.callback.published_kinds,
             delivery: self.delivery.clone(),
             readiness: self.readiness.clone(),
             metrics: Arc::clone(&self.metrics),

@@ -14,7 +14,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::keyring::{Key, Keyring};
 use super::members::{Malformed, Members, string};
 use super::normalise::{Normalised, Unusable, integer};
-use super::{Config, Ignored, Kind, Redaction, Remains};
+use super::{Config, Ignored, Kind, Published, Redaction, Remains, kinds};
 use crate::event::Timestamp;
 
 /// Seconds between the making of a signature and its expiry, by the provider's documentation.
@@ -163,14 +163,23 @@ impl<'a> AuthenticCallback<'a> {
         Ok(Kind::of(number))
     }
 
-    /// Reads the facts: an event to publish, or proof that there is nothing to publish.
+    /// Reads the facts: an event to publish, or proof that there is nothing to publish, since the kind is not among those
+    /// that are `published`.
     ///
     /// # Errors
     /// If a needed member is absent, or any known member has the wrong type or lies out of range.
-    pub fn normalise(&self, redaction: &Redaction) -> Result<Normalised<'a>, Unusable> {
-        match self.kind()? {
-            Kind::Recording => super::normalise::recording(&self.members, redaction),
-            other => Ok(Normalised::Ignored(Ignored(other))),
+    pub fn normalise(&self, redaction: &Redaction, published: Published) -> Result<Normalised<'a>, Unusable> {
+        let kind = self.kind()?;
+        if !published.holds(kind) {
+            return Ok(Normalised::Ignored(Ignored(kind)));
+        }
+        match (kind, kinds::reader(kind)) {
+            (Kind::Recording, _) => super::normalise::recording(&self.members, redaction),
+            (_, Some(reader)) => {
+                let (notice, members_dropped) = reader.read(&self.members, redaction)?;
+                Ok(Normalised::Notice { notice, members_dropped })
+            }
+            (_, None) => Ok(Normalised::Ignored(Ignored(kind))),
         }
     }
 

@@ -9,6 +9,7 @@
 mod auth;
 mod clock_offset;
 mod keyring;
+mod kinds;
 mod members;
 mod normalise;
 mod redact;
@@ -20,6 +21,7 @@ use std::time::Duration;
 pub use auth::{AuthenticCallback, Inauthentic, Rejection, Untimely, Window, authenticate, sign};
 pub use clock_offset::{ClockOffset, Reminder, Standing};
 pub use keyring::{ActiveKeyring, Key, KeyError, Keyring, Reread, Scope, read_key};
+pub use kinds::{Kind, Published};
 pub use members::Malformed;
 pub use normalise::{Normalised, Unusable, UnusableReason};
 pub use redact::Redaction;
@@ -36,6 +38,8 @@ pub struct Config {
     pub key_length_min: usize,
     /// Further names of push parameters and unknown members whose values are masked.
     pub masked_names: Vec<String>,
+    /// Which kinds are published.
+    pub published_kinds: Published,
     /// The active keys.
     pub keys: Vec<KeyConfig>,
 }
@@ -49,6 +53,7 @@ impl Config {
             clock_skew: Duration::from_secs(2 * 60),
             key_length_min: 16,
             masked_names: Vec::new(),
+            published_kinds: Published::default(),
             keys,
         }
     }
@@ -65,94 +70,6 @@ pub struct KeyConfig {
     pub app_ids: Vec<u64>,
     /// Push domains that the key is good for; empty means all.
     pub push_domains: Vec<String>,
-}
-
-/// What a callback tells of, by its `event_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A finished recording (100): published.
-    Recording,
-    /// 0.
-    PushEnded,
-    /// 1.
-    PushStarted,
-    /// 200.
-    Screenshot,
-    /// 314.
-    RelayTask,
-    /// 315.
-    AudioModeration,
-    /// 317.
-    ImageModeration,
-    /// 321.
-    PushException,
-    /// 328.
-    Monitoring,
-    /// 332.
-    RecordingStatus,
-    /// 341.
-    RecordingException,
-    /// 338, 343 to 345 and 347 to 349: subtitles, quality, smart erase, summary, highlight.
-    MediaProcessing,
-    /// A type that this version does not know.
-    Unknown,
-}
-
-impl Kind {
-    /// Every kind, for metrics and tests.
-    pub const ALL: [Self; 13] = [
-        Self::Recording,
-        Self::PushEnded,
-        Self::PushStarted,
-        Self::Screenshot,
-        Self::RelayTask,
-        Self::AudioModeration,
-        Self::ImageModeration,
-        Self::PushException,
-        Self::Monitoring,
-        Self::RecordingStatus,
-        Self::RecordingException,
-        Self::MediaProcessing,
-        Self::Unknown,
-    ];
-
-    fn of(event_type: u64) -> Self {
-        match event_type {
-            100 => Self::Recording,
-            0 => Self::PushEnded,
-            1 => Self::PushStarted,
-            200 => Self::Screenshot,
-            314 => Self::RelayTask,
-            315 => Self::AudioModeration,
-            317 => Self::ImageModeration,
-            321 => Self::PushException,
-            328 => Self::Monitoring,
-            332 => Self::RecordingStatus,
-            341 => Self::RecordingException,
-            338 | 343..=345 | 347..=349 => Self::MediaProcessing,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// Value of the `kind` label in metrics and logs.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Recording => "recording",
-            Self::PushEnded => "push_ended",
-            Self::PushStarted => "push_started",
-            Self::Screenshot => "screenshot",
-            Self::RelayTask => "relay_task",
-            Self::AudioModeration => "audio_moderation",
-            Self::ImageModeration => "image_moderation",
-            Self::PushException => "push_exception",
-            Self::Monitoring => "monitoring",
-            Self::RecordingStatus => "recording_status",
-            Self::RecordingException => "recording_exception",
-            Self::MediaProcessing => "media_processing",
-            Self::Unknown => "unknown",
-        }
-    }
 }
 
 /// Proof that an authentic callback is of a kind that is not published. Only this module makes one, and it is one

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::members::{Members, string};
 use super::redact::{MASK, is_member_name};
 use super::{Ignored, Redaction};
-use crate::event::{Digits, FileIds, RecordingEvent, RecordingFacts, Scalar, StreamId, Timestamp};
+use crate::event::{Digits, FileIds, Notice, RecordingEvent, RecordingFacts, Scalar, StreamId, Timestamp};
 
 /// How many unknown members an event carries at most.
 const OTHER_MEMBERS_MAX: usize = 32;
@@ -71,7 +71,7 @@ impl Unusable {
         Self { reason: UnusableReason::Missing, member }
     }
 
-    fn invalid(member: &'static str) -> Self {
+    pub(super) fn invalid(member: &'static str) -> Self {
         Self { reason: UnusableReason::Invalid, member }
     }
 }
@@ -85,6 +85,13 @@ pub enum Normalised<'a> {
         /// The event.
         event: RecordingEvent<'a>,
         /// Unknown members that were nested, too long, too many, or whose name is none.
+        members_dropped: u64,
+    },
+    /// Another event to publish, and how many unknown members it had to leave behind.
+    Notice {
+        /// The event.
+        notice: Notice<'a>,
+        /// As above.
         members_dropped: u64,
     },
     /// Nothing to publish.
@@ -102,7 +109,7 @@ pub(super) fn recording<'a>(members: &Members<'a>, redaction: &Redaction) -> Res
     let extended = |text: Option<String>| masked(text.map(Cow::Owned));
     // Every text but the ids and the address of the file, which consumers need exactly as they are.
     let free = |name| text(members, name).map(masked);
-    let (other, members_dropped) = unknown_members(members, redaction);
+    let (other, members_dropped) = unknown_members(members, &KNOWN, redaction);
     let facts = RecordingFacts {
         app_id: integer(members, "appid")?.ok_or(Unusable::missing("appid"))?,
         push_domain: free("app")?,
@@ -130,7 +137,7 @@ pub(super) fn recording<'a>(members: &Members<'a>, redaction: &Redaction) -> Res
 }
 
 /// A string; `None` if absent or `null`.
-fn text<'a>(members: &Members<'a>, name: &'static str) -> Result<Option<Cow<'a, str>>, Unusable> {
+pub(super) fn text<'a>(members: &Members<'a>, name: &'static str) -> Result<Option<Cow<'a, str>>, Unusable> {
     match members.get(name) {
         Some(value) if value.get() != "null" => string(value).map(Some).ok_or(Unusable::invalid(name)),
         _ => Ok(None),
@@ -151,6 +158,12 @@ where
     // Rust's own parser would take `+5`, which is no JSON; JSON numbers such as `5.0` and `5e0` fail here by themselves.
     let plain = !digits.starts_with('+');
     digits.parse().ok().filter(|_| plain).map(Some).ok_or(Unusable::invalid(name))
+}
+
+/// The instant that begins the second `name`.
+pub(super) fn instant_of(members: &Members<'_>, name: &'static str) -> Result<Option<Timestamp>, Unusable> {
+    let Some(seconds) = integer::<u64>(members, name)? else { return Ok(None) };
+    Timestamp::from_seconds(seconds, 0).map(Some).ok_or(Unusable::invalid(name))
 }
 
 /// The instant `seconds` + `fraction` microseconds.
@@ -195,8 +208,12 @@ fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<S
 }
 
 /// The scalar members that this version does not know, and how many had to be left behind.
-fn unknown_members<'a>(members: &Members<'a>, redaction: &Redaction) -> (Vec<(Cow<'a, str>, Scalar<'a>)>, u64) {
-    let unknown = members.iter().filter(|(name, _)| !KNOWN.contains(&name.as_ref()));
+pub(super) fn unknown_members<'a>(
+    members: &Members<'a>,
+    known: &[&str],
+    redaction: &Redaction,
+) -> (Vec<(Cow<'a, str>, Scalar<'a>)>, u64) {
+    let unknown = members.iter().filter(|(name, _)| !known.contains(&name.as_ref()));
     let mut unknown: Vec<_> = unknown.collect();
     // By name, so that the bytes of an event do not depend on the order in which a sender writes its members.
     unknown.sort_unstable_by(|(first, _), (second, _)| first.cmp(second));

@@ -26,7 +26,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ),
     ("http.tls", &["certificate_file", "key_file"]),
     ("admin", &["listen"]),
-    ("callback", &["expiry_grace", "clock_skew", "key_length_min", "masked_names", "keys"]),
+    ("callback", &["expiry_grace", "clock_skew", "key_length_min", "masked_names", "published_kinds", "keys"]),
     ("callback.keys[]", &["name", "file", "app_ids", "push_domains"]),
     (
         "kafka",

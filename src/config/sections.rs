@@ -6,7 +6,7 @@ use std::path::Path;
 use super::reader::{Meaning, Reader, Scalar, Section, path_below};
 use super::tree::{Node, Value};
 use super::{Config, Level, LogConfig, LogFormat, SpoolConfig, scalars};
-use crate::callback::KeyConfig;
+use crate::callback::{KeyConfig, Kind, Published};
 use crate::kafka::{SaslConfig, SaslMechanism, TlsConfig};
 use crate::{callback, delivery, http, kafka, shutdown};
 
@@ -122,8 +122,21 @@ fn callback(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> callback::
         clock_skew: reader.scalar(section, "clock_skew", scalars::duration).unwrap_or(default.clock_skew),
         key_length_min: reader.scalar(section, "key_length_min", key_length).unwrap_or(default.key_length_min),
         masked_names: reader.list(section, "masked_names", scalars::text).unwrap_or(default.masked_names),
+        published_kinds: published_kinds(reader, section).unwrap_or(default.published_kinds),
         keys: default.keys,
     }
+}
+
+/// The kinds of which events are made. A list without recordings is a slip that would lose every one with a 200.
+fn published_kinds(reader: &mut Reader, section: &Section<'_>) -> Option<Published> {
+    let words: Vec<(&str, Kind)> =
+        Kind::ALL.into_iter().filter(|kind| kind.event_kind().is_some()).map(|kind| (kind.label(), kind)).collect();
+    let kinds = reader.list(section, "published_kinds", scalars::word(&words))?;
+    let path = section.path_of("published_kinds");
+    if !kinds.contains(&Kind::Recording) && reader.is_sound(&path) {
+        reader.fault(&path, "must hold recording: what is not published is acknowledged and gone".to_owned());
+    }
+    Some(Published::only(&kinds))
 }
 
 fn key_length(scalar: &Scalar<'_>) -> Meaning<usize> {

@@ -19,7 +19,8 @@ use super::places::Work;
 use super::unstoppable::{Panicked, Unstoppable};
 use super::{Config, Readiness, admin, head, letter};
 use crate::callback::{
-    self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Malformed, Normalised, Redaction, Rejection, Window,
+    self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Malformed, Normalised, Published, Redaction, Rejection,
+    Window,
 };
 use crate::clock::Clock;
 use crate::delivery::{Delivery, DeliveryError, SetAsideError};
@@ -43,6 +44,8 @@ pub struct Parts {
     pub clock_offset: Arc<ClockOffset>,
     /// What is masked.
     pub redaction: Redaction,
+    /// Which kinds are published.
+    pub published: Published,
     /// Where messages go.
     pub delivery: Delivery,
     /// Whether the bridge is ready.
@@ -145,12 +148,17 @@ impl Intake {
         parts.metrics.keys.authentic(key_name(&keyring, authentic.key_index()), authentic.kind().ok());
         #[expect(clippy::cast_precision_loss, reason = "the window bounds it to some thousands of seconds")]
         parts.metrics.keys.signature_age.observe(authentic.signed_seconds_ago() as f64);
-        match authentic.normalise(&parts.redaction) {
+        let publish = |message: Message, event_id, members_dropped| {
+            parts.metrics.members_dropped.inc_by(members_dropped);
+            let subject = Subject { event: Some((event_id, message.key().clone())), member: "" };
+            Judged::Publish(message, received_at, subject)
+        };
+        match authentic.normalise(&parts.redaction, parts.published) {
             Ok(Normalised::Recording { event, members_dropped }) => {
-                parts.metrics.members_dropped.inc_by(members_dropped);
-                let message = Message::encode(&event, received_at);
-                let subject = Subject { event: Some((event.event_id(), message.key().clone())), member: "" };
-                Judged::Publish(message, received_at, subject)
+                publish(Message::encode(&event, received_at), event.event_id(), members_dropped)
+            }
+            Ok(Normalised::Notice { notice, members_dropped }) => {
+                publish(Message::encode_notice(&notice, received_at), notice.event_id(), members_dropped)
             }
             Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
             Err(unusable) => {

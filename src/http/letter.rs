@@ -4,7 +4,7 @@
 //! `delivery`.
 
 use crate::callback::{AuthenticCallback, Kind, Redaction, Unusable, UnusableReason};
-use crate::event::{RecordingEvent, Timestamp};
+use crate::event::Timestamp;
 use crate::message::{DeadLetter, Message};
 use crate::refusal::Refusal;
 
@@ -17,11 +17,10 @@ pub fn write(
     received_at: Timestamp,
 ) -> Message {
     let remains = callback.remains(redaction);
-    let is_recording = callback.kind().is_ok_and(|kind| kind == Kind::Recording);
     Message::dead_letter(&DeadLetter {
         reason: Refusal::from(unusable).label(),
         detail: &detail(unusable, remains.left_out()),
-        event_kind: is_recording.then_some(RecordingEvent::KIND),
+        event_kind: callback.kind().ok().and_then(Kind::event_kind),
         received_at,
         app_id: remains.app_id(),
         stream_id: remains.stream_id(),

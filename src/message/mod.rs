@@ -1,10 +1,11 @@
-//! The message: a recording event in the form in which it goes to Kafka.
+//! The message: an event in the form in which it goes to Kafka.
 //!
-//! Key, value and headers are specified by `schema/recording-event.v1.schema.json` and the README, and pinned by
-//! golden files. The value is a pure function of the facts: a callback that is delivered twice makes the same bytes
-//! twice. What differs between deliveries (the time of receipt) stands in a header.
+//! Key, value and headers are specified by the schemas in `schema/` and the README, and pinned by golden files. The
+//! value is a pure function of the facts: a callback that is delivered twice makes the same bytes twice. What differs
+//! between deliveries (the time of receipt) stands in a header.
 
 mod letter;
+mod notice;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -112,11 +113,23 @@ impl Message {
         let facts = event.facts();
         let mut texts = Texts(Vec::with_capacity(TEXTS_BYTES_USUAL));
         let payload = texts.write(|text| serde_json::to_writer(text, &WireEvent::of(event)).map_err(Into::into));
-        let identity = Identity { event_id: event.event_id().as_u128(), facts: digest(&texts.0) };
-        let id = texts.display(event.event_id());
-        let source = texts.display(format_args!("/{PROVIDER}/{}", facts.app_id));
-        let stream = texts.display(facts.stream_id.as_str());
-        let ended = facts.recording_ended_at.map(|end| texts.display(end));
+        let head = Head {
+            kind: RecordingEvent::KIND,
+            event_id: event.event_id(),
+            app_id: facts.app_id,
+            stream_id: facts.stream_id.as_str(),
+            time: facts.recording_ended_at,
+        };
+        Self::assemble(texts, payload, &head, received_at)
+    }
+
+    /// An event: what `texts` holds is its payload, and everything else is written behind it.
+    fn assemble(mut texts: Texts, payload: Range<usize>, head: &Head<'_>, received_at: Timestamp) -> Self {
+        let identity = Identity { event_id: head.event_id.as_u128(), facts: digest(&texts.0) };
+        let id = texts.display(head.event_id);
+        let source = texts.display(format_args!("/{PROVIDER}/{}", head.app_id));
+        let stream = texts.display(head.stream_id);
+        let time = head.time.map(|time| texts.display(time));
         let received = texts.display(received_at);
         let facts_digest = texts.display(Hex(identity.facts));
         let texts = Bytes::from(texts.0);
@@ -125,11 +138,11 @@ impl Message {
         headers.extend([
             Header::new("ce_specversion", &b"1.0"[..]),
             Header::new("ce_id", texts.slice(id)),
-            Header::new("ce_type", RecordingEvent::KIND.as_bytes()),
+            Header::new("ce_type", head.kind.as_bytes()),
             Header::new("ce_source", texts.slice(source)),
             Header::new("ce_subject", key.clone()),
         ]);
-        headers.extend(ended.map(|ended| Header::new("ce_time", texts.slice(ended))));
+        headers.extend(time.map(|time| Header::new("ce_time", texts.slice(time))));
         headers.extend([
             Header::new("content-type", &b"application/json"[..]),
             Header::new(RECEIVED_AT, texts.slice(received)),
@@ -210,6 +223,15 @@ impl Texts {
     fn display(&mut self, text: impl Display) -> Range<usize> {
         self.write(|texts| write!(texts, "{text}"))
     }
+}
+
+/// What the headers of an event are made of.
+struct Head<'a> {
+    kind: &'static str,
+    event_id: EventId,
+    app_id: u64,
+    stream_id: &'a str,
+    time: Option<Timestamp>,
 }
 
 /// The wire form: members in the order of the schema.

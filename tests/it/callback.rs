@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recording_bridge::callback::{
-    Config, Inauthentic, Key, Keyring, Malformed, Normalised, Redaction, Rejection, Scope, Untimely, UnusableReason,
-    Window, authenticate, sign,
+    Config, Inauthentic, Key, Keyring, Kind, Malformed, Normalised, Published, Redaction, Rejection, Scope, Untimely,
+    UnusableReason, Window, authenticate, sign,
 };
 use recording_bridge::event::Timestamp;
 use recording_bridge::message::Message;
@@ -98,8 +98,9 @@ fn signed(body: &Value, t: u64) -> String {
 fn outcome(body: &str) -> Result<Message, Value> {
     let keyring = keyring(Scope::default());
     let authentic = authenticate(body.as_bytes(), &keyring, window(), now()).expect("the body is signed");
-    match authentic.normalise(&Redaction::default()) {
+    match authentic.normalise(&Redaction::default(), Published::default()) {
         Ok(Normalised::Recording { event, .. }) => Ok(Message::encode(&event, now())),
+        Ok(Normalised::Notice { notice, .. }) => Ok(Message::encode_notice(&notice, now())),
         Ok(Normalised::Ignored(ignored)) => Err(json!({ "ignored": ignored.kind().label() })),
         Err(unusable) => {
             let reason = match unusable.reason {
@@ -119,15 +120,113 @@ fn golden(message: &Message) -> String {
     format!("{}\n\n{}\n", lines.join("\n"), text(message.payload()))
 }
 
+/// The vectors of one kind: bodies, and what each comes to.
+struct Vectors {
+    /// Name of the kind, in the configuration and of the folder.
+    kind: String,
+    cases: Vec<Value>,
+    /// Folder of the golden messages.
+    golden: PathBuf,
+    /// Name of the schema that describes their values.
+    schema: String,
+}
+
+/// The vectors of a recording, and of every kind that has a folder in `kinds`.
+fn vectors() -> Vec<Vectors> {
+    let mut all = vec![Vectors {
+        kind: "recording".to_owned(),
+        cases: cases("callbacks/normalise.jsonl"),
+        golden: data("events"),
+        schema: "recording-event.v1".to_owned(),
+    }];
+    let mut folders: Vec<PathBuf> = fs::read_dir(data("kinds")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for golden in folders {
+        let kind = golden.file_name().unwrap().to_str().unwrap().to_owned();
+        let schema = format!("{}.v1", kind.replace('_', "-"));
+        all.push(Vectors { cases: cases(&format!("kinds/{kind}/cases.jsonl")), kind, golden, schema });
+    }
+    all
+}
+
+fn every_case() -> Vec<Value> {
+    vectors().into_iter().flat_map(|vectors| vectors.cases).collect()
+}
+
+fn schema(name: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(data(&format!("../../schema/{name}.schema.json"))).unwrap()).unwrap()
+}
+
+#[test]
+fn every_kind_that_is_published_has_vectors_and_a_schema() {
+    let published: BTreeMap<&str, &str> =
+        Kind::ALL.into_iter().filter_map(|kind| Some((kind.label(), kind.event_kind()?))).collect();
+    let vectors = vectors();
+    let tested: BTreeMap<&str, &str> = vectors
+        .iter()
+        .map(|vectors| {
+            let event = vectors.cases.iter().find_map(|case| outcome(&signed(&case["body"], NOW + 600)).ok()).unwrap();
+            let event: Value = serde_json::from_slice(event.payload()).unwrap();
+            assert_eq!(event["schema"], json!(vectors.schema));
+            let kind = event["kind"].as_str().unwrap();
+            assert_eq!(schema(&vectors.schema)["properties"]["kind"]["const"], json!(kind));
+            (vectors.kind.as_str(), published[vectors.kind.as_str()])
+        })
+        .collect();
+    assert_eq!(tested, published);
+}
+
+#[test]
+fn the_example_of_every_schema_is_an_event_that_was_made() {
+    for vectors in vectors().into_iter().filter(|vectors| vectors.kind != "recording") {
+        let golden = fs::read_to_string(vectors.golden.join("example.txt")).unwrap();
+        let payload = golden.lines().last().unwrap();
+        let example: Value = schema(&vectors.schema)["examples"][0].clone();
+        assert_eq!(serde_json::from_str::<Value>(payload).unwrap(), example, "{}", vectors.schema);
+        // The order too.
+        let at = |name: &String| payload.find(&format!("\"{name}\":")).unwrap();
+        let text = fs::read_to_string(data(&format!("../../schema/{}.schema.json", vectors.schema))).unwrap();
+        let mut names: Vec<&String> = example.as_object().unwrap().keys().collect();
+        names.sort_by_key(|name| text.find(&format!("\n    \"{name}\": {{")).unwrap());
+        assert!(names.is_sorted_by_key(|name| at(name)), "{}: {names:?}", vectors.schema);
+    }
+}
+
+#[test]
+fn what_is_not_published_is_ignored_and_nothing_else_is() {
+    let only = |kinds: &[Kind]| Published::only(kinds);
+    for vectors in vectors() {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.label() == vectors.kind).unwrap();
+        let others: Vec<Kind> = Kind::ALL.into_iter().filter(|other| *other != kind).collect();
+        for case in vectors.cases.iter().filter(|case| case["expect"].get("ignored").is_none()) {
+            let body = signed(&case["body"], NOW + 600);
+            let keyring = keyring(Scope::default());
+            let authentic = authenticate(body.as_bytes(), &keyring, window(), now()).unwrap();
+            if authentic.kind() != Ok(kind) {
+                continue;
+            }
+            let ignored = |published| {
+                let normalised = authentic.normalise(&Redaction::default(), published);
+                matches!(normalised, Ok(Normalised::Ignored(ignored)) if ignored.kind() == kind)
+            };
+            assert!(ignored(only(&others)), "{}", case["name"]);
+            assert!(!ignored(only(&[kind])), "{}", case["name"]);
+        }
+    }
+}
+
 #[test]
 fn every_authentic_body_becomes_its_golden_message_or_says_why_not() {
     let bless = std::env::var_os("RECORDING_BRIDGE_BLESS").is_some();
-    for case in cases("callbacks/normalise.jsonl") {
+    for (golden_folder, case) in vectors()
+        .into_iter()
+        .flat_map(|vectors| vectors.cases.into_iter().map(move |case| (vectors.golden.clone(), case)))
+    {
         let name = case["name"].as_str().unwrap();
         let expect = &case["expect"];
         match (outcome(&signed(&case["body"], NOW + 600)), expect["event"].as_str()) {
             (Ok(message), Some(file)) => {
-                let path = data(&format!("events/{file}.txt"));
+                let path = golden_folder.join(format!("{file}.txt"));
                 if bless {
                     fs::write(&path, golden(&message)).unwrap();
                 }
@@ -143,19 +242,19 @@ fn every_authentic_body_becomes_its_golden_message_or_says_why_not() {
 
 #[test]
 fn no_golden_file_is_left_over() {
-    let named: HashSet<String> = cases("callbacks/normalise.jsonl")
-        .iter()
-        .filter_map(|case| case["expect"]["event"].as_str().map(|name| format!("{name}.txt")))
-        .collect();
-    for file in fs::read_dir(data("events")).unwrap() {
-        let file = file.unwrap().file_name().into_string().unwrap();
-        assert!(named.contains(&file), "{file} belongs to no case");
+    for vectors in vectors() {
+        let named = vectors.cases.iter().filter_map(|case| case["expect"]["event"].as_str());
+        let named: HashSet<String> = named.map(|name| format!("{name}.txt")).collect();
+        for file in fs::read_dir(&vectors.golden).unwrap() {
+            let file = file.unwrap().file_name().into_string().unwrap();
+            assert!(named.contains(&file) || file == "cases.jsonl", "{}: {file} belongs to no case", vectors.kind);
+        }
     }
 }
 
 #[test]
 fn a_second_delivery_makes_the_same_bytes_save_the_time_of_receipt() {
-    for case in cases("callbacks/normalise.jsonl") {
+    for case in every_case() {
         let (first, second) = (outcome(&signed(&case["body"], NOW + 600)), outcome(&signed(&case["body"], NOW - 100)));
         assert_eq!(first, second, "{}", case["name"]);
     }
@@ -178,7 +277,9 @@ fn an_unknown_member_that_cannot_be_masked_is_left_behind_and_counted() {
         body[member] = value;
         let body = signed(&body, NOW + 600);
         let authentic = authenticate(body.as_bytes(), &keyring(Scope::default()), window(), now()).unwrap();
-        let Ok(Normalised::Recording { event, members_dropped }) = authentic.normalise(&Redaction::default()) else {
+        let Ok(Normalised::Recording { event, members_dropped }) =
+            authentic.normalise(&Redaction::default(), Published::default())
+        else {
             panic!("{member}: no event")
         };
         assert_eq!(members_dropped, u64::from(!kept), "{member}");
@@ -212,7 +313,7 @@ fn a_signature_out_of_time_is_known_as_ours_only_if_a_key_in_scope_made_it() {
 
 #[test]
 fn nothing_secret_is_in_any_message() {
-    for case in cases("callbacks/normalise.jsonl") {
+    for case in every_case() {
         let body = signed(&case["body"], NOW + 600);
         let Ok(message) = outcome(&body) else { continue };
         let text = golden(&message);
@@ -224,36 +325,63 @@ fn nothing_secret_is_in_any_message() {
     }
 }
 
+fn validator(name: &str) -> jsonschema::Validator {
+    jsonschema::options().should_validate_formats(true).build(&schema(name)).unwrap()
+}
+
 #[test]
 fn every_golden_and_generated_event_fits_the_published_schema() {
-    let schema = fs::read_to_string(data("../../schema/recording-event.v1.schema.json")).unwrap();
-    let schema: Value = serde_json::from_str(&schema).unwrap();
-    let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
-    let mut checked = 0;
-    let mut check = |name: &str, payload: &[u8]| {
-        let event: Value = serde_json::from_slice(payload).unwrap();
-        let faults: Vec<String> = validator.iter_errors(&event).map(|fault| fault.to_string()).collect();
-        assert!(faults.is_empty(), "{name}: {faults:?}");
-        checked += 1;
+    for vectors in vectors() {
+        let validator = validator(&vectors.schema);
+        let mut checked = 0;
+        let mut check = |name: &str, payload: &[u8]| {
+            let event: Value = serde_json::from_slice(payload).unwrap();
+            let faults: Vec<String> = validator.iter_errors(&event).map(|fault| fault.to_string()).collect();
+            assert!(faults.is_empty(), "{name}: {faults:?}");
+            checked += 1;
+        };
+        for case in &vectors.cases {
+            if let Ok(message) = outcome(&signed(&case["body"], NOW + 600)) {
+                check(case["name"].as_str().unwrap(), message.payload());
+            }
+        }
+        for seed in 0..2_000 {
+            let body = if vectors.kind == "recording" { generated(seed) } else { disturbed(&vectors.cases, seed) };
+            if let Ok(message) = outcome(&signed(&body, NOW + 600)) {
+                check(&format!("seed {seed}"), message.payload());
+            }
+        }
+        assert!(checked > 300, "{}: only {checked} events were made", vectors.kind);
+        // The schema itself can say no.
+        let good = outcome(&signed(&vectors.cases[0]["body"], NOW + 600)).unwrap();
+        for (member, wrong) in [("event_id", json!("x")), ("app_id", json!(-1)), ("stream_id", json!(null))] {
+            let mut event: Value = serde_json::from_slice(good.payload()).unwrap();
+            event[member] = wrong;
+            assert!(!validator.is_valid(&event), "{}: {member}", vectors.kind);
+        }
+    }
+}
+
+/// The body of a case with some of its members taken from other cases or made odd, drawn from `seed`.
+fn disturbed(cases: &[Value], seed: u64) -> Value {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(1);
+    let mut draw = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
     };
-    for case in cases("callbacks/normalise.jsonl") {
-        if let Ok(message) = outcome(&signed(&case["body"], NOW + 600)) {
-            check(case["name"].as_str().unwrap(), message.payload());
+    let mut body = cases[draw(cases.len())]["body"].clone();
+    let names: Vec<String> = body.as_object().unwrap().keys().filter(|name| *name != "event_type").cloned().collect();
+    for name in names {
+        match draw(12) {
+            0 => body[&name] = cases[draw(cases.len())]["body"][&name].clone(),
+            1 => body[&name] = json!("a b&c=d;token:x\u{10ffff}\"\\/直播"),
+            2 => body[&name] = json!(draw(1_000_000_000)),
+            _ => {}
         }
     }
-    for seed in 0..2_000 {
-        if let Ok(message) = outcome(&signed(&generated(seed), NOW + 600)) {
-            check(&format!("seed {seed}"), message.payload());
-        }
-    }
-    assert!(checked > 500, "only {checked} events were made");
-    // The schema itself can say no.
-    let good = outcome(&signed(&cases("callbacks/normalise.jsonl")[0]["body"], NOW + 600)).unwrap();
-    for (member, wrong) in [("event_id", json!("x")), ("file_size_bytes", json!(-1)), ("stream_id", json!(null))] {
-        let mut event: Value = serde_json::from_slice(good.payload()).unwrap();
-        event[member] = wrong;
-        assert!(!validator.is_valid(&event), "{member}");
-    }
+    body
 }
 
 /// A body made of odd values, most of them allowed, drawn from `seed`.
@@ -313,4 +441,28 @@ fn an_event_id_is_the_account_and_the_file_and_nothing_else() {
     }
     let identities: HashSet<&String> = ids.values().flatten().collect();
     assert_eq!(identities.len(), ids.len(), "one id for each identity");
+}
+
+#[test]
+fn a_notice_is_the_same_event_exactly_if_its_identity_is() {
+    for vectors in vectors().into_iter().filter(|vectors| vectors.kind != "recording") {
+        let id = |name: &str| {
+            let case = vectors.cases.iter().find(|case| case["name"] == name).unwrap();
+            let message = outcome(&signed(&case["body"], NOW + 600)).unwrap();
+            serde_json::from_slice::<Value>(message.payload()).unwrap()["event_id"].to_string()
+        };
+        let (same, others): (&[&str], &[&str]) = match vectors.kind.as_str() {
+            "recording_status" => (
+                &["sequence-as-number", "numbers-as-strings", "detail-empty"],
+                &["later-second", "status-of-the-future", "sequence-of-letters", "nulls", "secrets"],
+            ),
+            "recording_exception" => (&["other-words", "more-members"], &["other-code", "code-of-the-future", "nulls"]),
+            other => panic!("{other}: say which of its cases are the same event"),
+        };
+        for name in same {
+            assert_eq!(id(name), id("example"), "{name}");
+        }
+        let ids: HashSet<String> = others.iter().chain(&["example"]).map(|name| id(name)).collect();
+        assert_eq!(ids.len(), others.len() + 1, "{}", vectors.kind);
+    }
 }

@@ -59,10 +59,15 @@ fn no_secret_reaches_the_log_the_metrics_or_what_is_kept() {
         "\"stream_param\":\"txSecret={push}&txTime=1\",\"push_token\":\"{other}\",\"nested\":{{\"password\":\"{other}\"}},\
          \"callback_ext\":\"{{\\\"session_id\\\":\\\"auth={other}\\\"}}\""
     );
+    let other_text = format!("record_error auth={other}");
     let recording = format!("\"event_type\":100,\"appid\":1,\"stream_id\":\"s\",{secrets}");
     send(&format!("{recording},\"file_id\":\"f\""), ACKNOWLEDGED);
     send(&recording, ACKNOWLEDGED);
-    send(&format!("\"event_type\":332,{secrets}"), ACKNOWLEDGED);
+    send(
+        &format!("\"event_type\":332,\"appid\":1,\"stream_id\":\"s\",\"record_event\":\"{other_text}\",{secrets}"),
+        ACKNOWLEDGED,
+    );
+    send(&format!("\"event_type\":200,{secrets}"), ACKNOWLEDGED);
     send(&format!("\"event_type\":1{secrets}"), "HTTP/1.1 400 ");
     let t = epoch_seconds() + 600;
     let nearly = signature(&key, &(t + 1).to_string());
@@ -76,7 +81,7 @@ fn no_secret_reaches_the_log_the_metrics_or_what_is_kept() {
     said("SASL");
     let spool = folder.path().join("spool");
     let [messages, letters] = [Directory::at(&spool), Directory::at(spool.join("dead-letters"))].map(|at| kept(&at));
-    assert_eq!((messages.len(), letters.len()), (1, 1), "both are on disk");
+    assert_eq!((messages.len(), letters.len()), (2, 1), "all are on disk");
     let (log, metrics) = (program.log(), ask(program.address("admin"), get("/metrics")));
     for secret in signatures.iter().chain([&key, &password, &push, &other]) {
         assert!(!log.contains(secret.as_str()), "{secret} is in the log:\n{log}");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use recording_bridge::callback::Kind;
 use recording_bridge::config::{Config, Level, LogFormat, known_keys};
 use recording_bridge::delivery::window;
 use recording_bridge::kafka::SaslMechanism;
@@ -273,9 +274,10 @@ fn check_http(http: &http::Config) {
 }
 
 fn check_callback(callback: callback::Config) {
-    let callback::Config { expiry_grace, clock_skew, key_length_min, masked_names, keys } = callback;
+    let callback::Config { expiry_grace, clock_skew, key_length_min, masked_names, published_kinds, keys } = callback;
     assert_eq!((expiry_grace, clock_skew), (Duration::ZERO, Duration::from_millis(1)));
     assert_eq!((key_length_min, masked_names), (8, vec!["sessionid".to_owned(), "user name".to_owned()]));
+    assert_eq!(published_kinds, callback::Published::only(&[Kind::Recording, Kind::RecordingException]));
     let [one, other] = keys.try_into().expect("two keys");
     let callback::KeyConfig { name, file, app_ids, push_domains } = one;
     assert_eq!((name.as_str(), file.as_path()), ("live.2026_a-B", Path::new("/etc/bridge/keys/one")));

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recording_bridge::callback::{
-    Config, Key, Keyring, Normalised, PAYLOAD_BYTES_MAX, Redaction, Scope, Window, authenticate, sign,
+    Config, Key, Keyring, Normalised, PAYLOAD_BYTES_MAX, Published, Redaction, Scope, Window, authenticate, sign,
 };
 use recording_bridge::event::Timestamp;
 use recording_bridge::http::letter;
@@ -36,7 +36,7 @@ fn letter_of(body: &str) -> Option<Message> {
     let keyring = Keyring::new(vec![key]);
     let authentic = authenticate(body.as_bytes(), &keyring, window, received_at()).expect("the body is signed");
     let redaction = Redaction::default();
-    let unusable = authentic.normalise(&redaction).err()?;
+    let unusable = authentic.normalise(&redaction, Published::default()).err()?;
     let message = letter::write(&authentic, unusable, &redaction, received_at());
     assert!(!text(message.payload()).contains(&sign(&Key::new("a", "Xz4ZgayTr7rMgWQrH", Scope::default()), &t)));
     Some(message)
@@ -91,7 +91,10 @@ fn refused_event() -> (Message, Message) {
     let (keyring, window) = (Keyring::new(vec![key]), Window::new(&Config::new(Vec::new())));
     let body = facts.to_string();
     let authentic = authenticate(body.as_bytes(), &keyring, window, received_at()).unwrap();
-    let Ok(Normalised::Recording { event, .. }) = authentic.normalise(&Redaction::default()) else { panic!() };
+    let Ok(Normalised::Recording { event, .. }) = authentic.normalise(&Redaction::default(), Published::default())
+    else {
+        panic!()
+    };
     let message = Message::encode(&event, received_at());
     let letter = message.refused("message_too_large", received_at());
     (message, letter)

@@ -21,6 +21,7 @@ mod hardening;
 mod hostile;
 mod http;
 mod keys;
+mod kinds;
 mod ladder_simulation;
 mod length_extension;
 mod lifecycle;

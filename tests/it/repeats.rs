@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaRespErr as Code;
-use recording_bridge::callback::{self, Key, Keyring, Normalised, Redaction, Scope, Window};
+use recording_bridge::callback::{self, Key, Keyring, Normalised, Published, Redaction, Scope, Window};
 use recording_bridge::clock::SystemClock;
 use recording_bridge::config::SpoolConfig;
 use recording_bridge::delivery::{self, Delivery, DeliveryError, Spools, window};
@@ -293,9 +293,9 @@ fn message(facts: &str) -> Message {
     let now = Timestamp::from_seconds(epoch_seconds().unsigned_abs(), 0).unwrap();
     let body = signed(facts, 0);
     let authentic = callback::authenticate(body.as_bytes(), &keyring, Window::new(&config), now).unwrap();
-    match authentic.normalise(&Redaction::new(&[])).unwrap() {
+    match authentic.normalise(&Redaction::new(&[]), Published::default()).unwrap() {
         Normalised::Recording { event, .. } => Message::encode(&event, now),
-        Normalised::Ignored(_) => panic!("it is a recording"),
+        Normalised::Notice { .. } | Normalised::Ignored(_) => panic!("it is a recording"),
     }
 }
 
