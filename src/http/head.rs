@@ -13,6 +13,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Version};
 
 use super::Config;
+use crate::message::{TRACE_PARENT, TraceParent};
 use crate::refusal::Refusal;
 
 /// Judges everything that can be judged before the body is read.
@@ -37,6 +38,13 @@ pub(super) fn judge<B>(request: &Request<B>, peer: IpAddr, config: &Config) -> R
         Some(length) if length > config.body_bytes_max as u64 => Err(Refusal::BodyTooLarge),
         _ => Ok(()),
     }
+}
+
+/// The trace that the request belongs to. Of several, nobody could tell which is the right one, so they count as none.
+pub(super) fn trace_parent<B>(request: &Request<B>) -> Option<TraceParent> {
+    const NAME: HeaderName = HeaderName::from_static(TRACE_PARENT);
+    let value = single(request.headers(), &NAME).ok().flatten()?;
+    TraceParent::parse(value.as_bytes())
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

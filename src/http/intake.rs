@@ -86,6 +86,7 @@ impl Intake {
             return self.health(&request);
         }
         let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, peer, work);
+        let trace_parent = head::trace_parent(&request);
         let body = match self.receive(request, peer, in_flight.started()).await {
             Ok(body) => body,
             Err(refusal) => return in_flight.resolve(&Verdict::Refused(refusal), &Subject::default()),
@@ -97,10 +98,16 @@ impl Intake {
         drop(body);
         match judged {
             Judged::Settled(verdict, subject) => in_flight.resolve(&verdict, &subject),
-            Judged::Publish(message, accepted_at, subject) => {
+            Judged::Publish(mut message, accepted_at, subject) => {
+                if let Some(parent) = trace_parent {
+                    message.trace(parent);
+                }
                 self.publish(message, accepted_at, subject, in_flight).await
             }
-            Judged::SetAside(letter, received_at, reason, subject) => {
+            Judged::SetAside(mut letter, received_at, reason, subject) => {
+                if let Some(parent) = trace_parent {
+                    letter.trace(parent);
+                }
                 self.set_aside((letter, received_at, reason), subject, in_flight).await
             }
         }

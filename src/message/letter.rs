@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Header, Message, PROVIDER, RECEIVED_AT, display};
+use super::{Header, Message, PROVIDER, RECEIVED_AT, TRACE_PARENT, display};
 use crate::event::{StreamId, Timestamp};
 
 /// Header `ce_type` of every dead letter.
@@ -78,7 +78,9 @@ impl Message {
             payload: &event.unwrap_or_else(|| self.as_text()),
         };
         let source = header("ce_source").cloned().unwrap_or_else(|| Bytes::from(format!("/{PROVIDER}")));
-        written(&wire, self.key.clone(), source)
+        let mut letter = written(&wire, self.key.clone(), source);
+        letter.headers.extend(self.headers.iter().find(|header| header.name == TRACE_PARENT).cloned());
+        letter
     }
 
     /// An object around a payload that is none. Nothing writes such payloads; a spool of old might hold one.

@@ -6,6 +6,7 @@
 
 mod letter;
 mod notice;
+mod trace;
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -20,6 +21,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::event::{EventId, RecordingEvent, Scalar, Timestamp};
 pub use letter::{DeadLetter, KIND as DEAD_LETTER};
+pub use trace::{TRACE_PARENT, TraceParent};
 
 /// Name of the value's schema, also its first member.
 pub const SCHEMA: &str = "recording-event.v1";
@@ -36,7 +38,7 @@ pub const CONFLICT: &str = "conflict";
 /// Bytes that the texts of a message usually take.
 const TEXTS_BYTES_USUAL: usize = 1536;
 /// Headers of an event that has all of them.
-pub const HEADERS_MAX: usize = 10;
+pub const HEADERS_MAX: usize = 11;
 
 /// A Kafka header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,7 @@ const NAMES: [&str; HEADERS_MAX] = [
     RECEIVED_AT,
     FACTS_DIGEST,
     CONFLICT,
+    TRACE_PARENT,
 ];
 
 impl Header {

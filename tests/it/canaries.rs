@@ -18,7 +18,7 @@ fn secret() -> String {
 }
 
 /// Every message and letter in a spool.
-fn kept(directory: &Directory) -> Vec<Message> {
+pub(crate) fn kept(directory: &Directory) -> Vec<Message> {
     let mut kept = Vec::new();
     for file in inspect::survey(directory).expect("a spool").files {
         let keep = |content| {

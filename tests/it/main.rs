@@ -50,4 +50,5 @@ mod support;
 mod support_app;
 mod tidy;
 mod tls;
+mod trace;
 mod volumes;
