@@ -325,17 +325,25 @@ fn nothing_secret_is_in_any_message() {
     }
 }
 
-fn validator(name: &str) -> jsonschema::Validator {
-    jsonschema::options().should_validate_formats(true).build(&schema(name)).unwrap()
+/// Keeps JSON lines for `.ci/schemas`, which has a second validator judge them.
+pub(crate) fn write_down(name: &str, lines: &[u8]) {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("events");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{name}.jsonl")), lines).unwrap();
 }
 
 #[test]
 fn every_golden_and_generated_event_fits_the_published_schema() {
     for vectors in vectors() {
-        let validator = validator(&vectors.schema);
+        let schema = schema(&vectors.schema);
+        let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
         let mut checked = 0;
+        let mut lines = Vec::new();
         let mut check = |name: &str, payload: &[u8]| {
+            lines.extend([payload, b"\n"].concat());
             let event: Value = serde_json::from_slice(payload).unwrap();
+            // The schema lets members be added, for the sake of readers; here there are exactly those that it names.
+            assert!(event.as_object().unwrap().keys().eq(schema["properties"].as_object().unwrap().keys()), "{name}");
             let faults: Vec<String> = validator.iter_errors(&event).map(|fault| fault.to_string()).collect();
             assert!(faults.is_empty(), "{name}: {faults:?}");
             checked += 1;
@@ -351,6 +359,7 @@ fn every_golden_and_generated_event_fits_the_published_schema() {
                 check(&format!("seed {seed}"), message.payload());
             }
         }
+        write_down(&format!("{}.generated", vectors.schema), &lines);
         assert!(checked > 300, "{}: only {checked} events were made", vectors.kind);
         // The schema itself can say no.
         let good = outcome(&signed(&vectors.cases[0]["body"], NOW + 600)).unwrap();

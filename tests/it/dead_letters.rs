@@ -13,6 +13,7 @@ use recording_bridge::http::letter;
 use recording_bridge::message::Message;
 use serde_json::{Value, json};
 
+use crate::callback::write_down;
 use crate::support::random::Random;
 
 const NOW: u64 = 1_700_000_000;
@@ -130,11 +131,15 @@ fn no_secret_is_in_any_letter() {
 
 #[test]
 fn every_letter_fits_the_published_schema() {
+    let mut lines = Vec::new();
     for (name, body) in cases() {
         let letter = letter_of(&body).unwrap();
         assert_eq!(faults(letter.payload()), Vec::<String>::new(), "{name}");
+        lines.extend([letter.payload(), &b"\n"[..]].concat());
     }
     let (_, letter) = refused_event();
+    lines.extend([letter.payload(), &b"\n"[..]].concat());
+    write_down("dead-letter.v1.golden", &lines);
     assert_eq!(faults(letter.payload()), Vec::<String>::new());
     // The schema itself can say no.
     for (member, wrong) in [("reason", json!("x")), ("payload", json!("x")), ("received_at", json!("now"))] {
@@ -230,6 +235,7 @@ fn value(random: &mut Random, depth: u64) -> Value {
 
 #[test]
 fn a_body_made_at_random_becomes_a_valid_letter_without_its_secrets() {
+    let mut lines = Vec::new();
     for seed in 0..2_000 {
         let mut random = Random::new(seed);
         let mut members = String::new();
@@ -241,5 +247,7 @@ fn a_body_made_at_random_becomes_a_valid_letter_without_its_secrets() {
         assert_eq!(faults(letter.payload()), Vec::<String>::new(), "seed {seed}");
         let text = text(letter.payload());
         assert!(!text.contains("S3CR3T"), "seed {seed}: {body}\n{text}");
+        lines.extend(format!("{text}\n").bytes());
     }
+    write_down("dead-letter.v1.generated", &lines);
 }

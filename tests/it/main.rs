@@ -37,6 +37,7 @@ mod real_kafka_security;
 mod repeats;
 mod repeats_window;
 mod restarts;
+mod schemas;
 mod secrets;
 mod soak;
 mod spool_commands;
