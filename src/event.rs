@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime};
 use uuid::Uuid;
 
 pub use notice::{Fact, Form, Notice};
@@ -47,6 +47,30 @@ impl Timestamp {
     #[must_use]
     pub fn from_microseconds(microseconds: i64) -> Option<Self> {
         (0..=LAST_MICROSECOND).contains(&microseconds).then_some(Self(microseconds))
+    }
+
+    /// Reads an instant of RFC 3339 in UTC (`Z`), with up to six fractional digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let (clock, fraction) = time.split_once('.').map_or((time, None), |(clock, digits)| (clock, Some(digits)));
+        let fraction = fraction.unwrap_or("0");
+        let numbers = |text: &str, sign: char, lengths: [usize; 3]| -> Option<[u16; 3]> {
+            let parts: Vec<&str> = text.split(sign).collect();
+            let plain = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
+            (parts.iter().map(|part| part.len()).eq(lengths) && parts.iter().all(plain)).then_some(())?;
+            let numbers: Vec<u16> = parts.iter().filter_map(|part| part.parse().ok()).collect();
+            numbers.try_into().ok()
+        };
+        let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+        let [hour, minute, second] = numbers(clock, ':', [2, 2, 2])?;
+        let is_fraction = (1..=6).contains(&fraction.len()) && fraction.bytes().all(|byte| byte.is_ascii_digit());
+        let microsecond: u32 = is_fraction.then(|| format!("{fraction:0<6}").parse().ok()).flatten()?;
+        let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+        let [day, hour, minute, second] = [day, hour, minute, second].map(|part| u8::try_from(part).unwrap_or(u8::MAX));
+        let date = Date::from_calendar_date(i32::from(year), month, day).ok()?;
+        let instant = date.with_hms_micro(hour, minute, second, microsecond).ok()?.assume_utc();
+        Self::from_microseconds(i64::try_from(instant.unix_timestamp_nanos() / 1000).ok()?)
     }
 
     /// Microseconds since 1970.
@@ -340,6 +364,33 @@ mod tests {
             (LAST_MICROSECOND, "9999-12-31T23:59:59.999999Z"),
         ] {
             assert_eq!(Timestamp::from_microseconds(microseconds).expect("it is in range").to_string(), text);
+            assert_eq!(Timestamp::parse(text).map(Timestamp::microseconds), Some(microseconds));
+        }
+    }
+
+    #[test]
+    fn what_is_no_instant_is_not_read_as_one() {
+        let seconds = |text| Timestamp::parse(text).map(Timestamp::microseconds);
+        assert_eq!(seconds("1970-01-01T00:00:01Z"), Some(1_000_000));
+        assert_eq!(seconds("1970-01-01T00:00:01.5Z"), Some(1_500_000));
+        for text in [
+            "",
+            "1970-01-01",
+            "1970-01-01T00:00:00",
+            "1970-01-01T00:00:00+00:00",
+            "1970-1-01T00:00:00Z",
+            "1970-13-01T00:00:00Z",
+            "1970-02-30T00:00:00Z",
+            "1970-01-01T24:00:00Z",
+            "1970-01-01T00:00:60Z",
+            "1970-01-01T00:00:00.Z",
+            "1970-01-01T00:00:00.0000000Z",
+            "1970-01-01T00:00:00.-1Z",
+            "+970-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00:00Z",
+        ] {
+            assert_eq!(seconds(text), None, "{text}");
         }
     }
 }

@@ -7,8 +7,10 @@ mod check;
 mod contact;
 mod demo;
 mod edition;
+mod explain;
 mod logging;
 mod online;
+mod replay;
 mod send;
 mod serve;
 mod spool;
@@ -47,6 +49,10 @@ enum Command {
     Tail(tail::Arguments),
     /// Look at a spool directory, and publish one whose bridge will not come back.
     Spool(spool::Arguments),
+    /// Put dead letters into the topic of events, after they were mended, or events of a dump again.
+    Replay(replay::Arguments),
+    /// Say step by step what the bridge does with a captured callback, and why.
+    Explain(explain::Arguments),
     /// See the whole thing work in one process, with an embedded broker and nothing to set up.
     Demo(demo::Arguments),
 }
@@ -92,6 +98,8 @@ pub fn run() -> ExitCode {
         Command::Send(arguments) => send::run(&arguments),
         Command::Tail(arguments) => tail::run(&arguments),
         Command::Spool(arguments) => spool::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     match result {

@@ -105,10 +105,18 @@ fn print(message: &BorrowedMessage<'_>, with_metadata: bool, pretty: bool) -> st
         // The bytes themselves: members keep their order and numbers their digits.
         writeln!(out, "{event}")?;
     } else {
-        let event: Value = serde_json::from_slice(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into());
-        let shown = if with_metadata { with_place(message, &event) } else { event };
-        let text = if pretty { format!("{shown:#}") } else { shown.to_string() };
-        writeln!(out, "{text}")?;
+        let read: Value = serde_json::from_slice(value).unwrap_or_else(|_| String::from_utf8_lossy(value).into());
+        match (event, with_metadata) {
+            (_, false) => writeln!(out, "{read:#}")?,
+            (Ok(event), true) if !pretty => {
+                // The bytes themselves, at the place that is left for them.
+                let place = with_place(message, &Value::Null).to_string();
+                let (before, behind) = place.split_once("\"event\":null").unwrap_or((&place, ""));
+                writeln!(out, "{before}\"event\":{event}{behind}")?;
+            }
+            (_, true) if pretty => writeln!(out, "{:#}", with_place(message, &read))?,
+            (_, true) => writeln!(out, "{}", with_place(message, &read))?,
+        }
     }
     out.flush()
 }

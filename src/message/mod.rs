@@ -4,6 +4,7 @@
 //! value is a pure function of the facts: a callback that is delivered twice makes the same bytes twice. What differs
 //! between deliveries (the time of receipt) stands in a header.
 
+mod again;
 mod letter;
 mod notice;
 mod trace;
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::event::{EventId, RecordingEvent, Scalar, Timestamp};
+pub use again::REPLAYED;
 pub use letter::{DeadLetter, KIND as DEAD_LETTER};
 pub use trace::{TRACE_PARENT, TraceParent};
 
@@ -38,7 +40,7 @@ pub const CONFLICT: &str = "conflict";
 /// Bytes that the texts of a message usually take.
 const TEXTS_BYTES_USUAL: usize = 1536;
 /// Headers of an event that has all of them.
-pub const HEADERS_MAX: usize = 11;
+pub const HEADERS_MAX: usize = 12;
 
 /// A Kafka header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,7 @@ const NAMES: [&str; HEADERS_MAX] = [
     FACTS_DIGEST,
     CONFLICT,
     TRACE_PARENT,
+    REPLAYED,
 ];
 
 impl Header {

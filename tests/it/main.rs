@@ -36,6 +36,7 @@ mod real_kafka_credentials;
 mod real_kafka_security;
 mod repeats;
 mod repeats_window;
+mod replay;
 mod restarts;
 mod schemas;
 mod secrets;

@@ -53,9 +53,11 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
             "app", "spool",
         ],
         &[
+            "bytes",
             "clap",
             "indicatif",
             "rdkafka",
+            "serde",
             "serde_json",
             "tokio",
             "tracing",
@@ -194,6 +196,16 @@ fn only_the_adapter_says_that_kafka_has_a_message() {
     let making =
         files(&root().join("src"), "rs").into_iter().filter(|path| production(path).contains("Delivered::new("));
     assert_eq!(making.map(|path| module(&path)).collect::<Vec<_>>(), ["kafka"]);
+}
+
+/// Who looks at no signature must not be on the path of a callback.
+#[test]
+fn only_commands_believe_a_callback_without_its_signature() {
+    let believing = files(&root().join("src"), "rs")
+        .into_iter()
+        .filter(|path| production(path).contains("::assumed_without_signature("));
+    let modules: BTreeSet<String> = believing.map(|path| module(&path)).collect();
+    assert_eq!(modules.into_iter().collect::<Vec<_>>(), ["cli"]);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn refuse_newer(path: &Path, found: &Survey) -> Result<(), CommandError> {
 }
 
 /// The outcome of writing to stdout. A reader that has seen enough, as with `| head`, is no error.
-fn written(result: io::Result<()>) -> Result<(), CommandError> {
+pub(super) fn written(result: io::Result<()>) -> Result<(), CommandError> {
     match result {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(CommandError::failed("stdout", error)),
         Ok(()) | Err(_) => Ok(()),
@@ -155,6 +155,6 @@ fn written(result: io::Result<()>) -> Result<(), CommandError> {
 }
 
 #[expect(clippy::print_stderr, reason = "a word to the operator, who may have stdout elsewhere")]
-fn say(sentence: &str) {
+pub(super) fn say(sentence: &str) {
     eprintln!("{sentence}");
 }

@@ -1,0 +1,241 @@
+//! `explain`: what the bridge does with a captured callback, step by step, and why.
+//!
+//! It walks the same path as the intake, by the same functions, and goes on where the intake would stop, so that one look
+//! shows everything. Neither signature nor key is ever printed, and what events mask is masked here.
+
+mod partition;
+mod sources;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::CommandError;
+use super::serve::read_config;
+use crate::callback::{
+    self, AuthenticCallback, Inauthentic, KeyConfig, Keyring, Normalised, Redaction, Rejection, Untimely, Unusable,
+    UnusableReason, Window, authenticate, read_key,
+};
+use crate::clock::{Clock as _, SystemClock};
+use crate::event::Timestamp;
+use crate::message::Message;
+
+/// Seconds from signing to expiry.
+const LIFE_SECONDS: i64 = 600;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The callback's body: one JSON object.
+    #[arg(long, value_name = "REQUEST.json")]
+    file: PathBuf,
+    /// File that holds a callback key and nothing else; may be given several times.
+    #[arg(long, value_name = "FILE", required = true)]
+    key_file: Vec<PathBuf>,
+    /// Configuration file: its window, masking and published kinds are used. Without it, the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// When it was received, such as 2026-03-05T08:00:00Z; without it, now.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<Timestamp>,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    partitions: u32,
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text).ok_or_else(|| "must be a time in UTC, such as 2026-03-05T08:00:00Z".to_owned())
+}
+
+/// What is told, and what the bridge would answer.
+#[derive(Default)]
+struct Account {
+    lines: Vec<String>,
+    /// Why the callback is refused, from the first step that does.
+    refused: Option<&'static str>,
+}
+
+impl Account {
+    fn step(&mut self, name: &str, sentence: impl AsRef<str>) {
+        self.lines.push(format!("{name:<10} {}", sentence.as_ref()));
+    }
+
+    fn refuse(&mut self, reason: &'static str) {
+        self.refused = self.refused.or(Some(reason));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the command")]
+pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
+    let fault = |error: std::io::Error| CommandError::Usage(format!("{}: {error}", arguments.file.display()));
+    let body = fs::read(&arguments.file).map_err(fault)?;
+    let config = match &arguments.config {
+        Some(path) => read_config(path)?.callback,
+        None => callback::Config::new(Vec::new()),
+    };
+    let keys = arguments.key_file.iter().map(|file| {
+        let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let key = KeyConfig { name, file: file.clone(), app_ids: vec![], push_domains: vec![] };
+        read_key(&key, 1).map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))
+    });
+    let keyring = Keyring::new(keys.collect::<Result<_, _>>()?);
+    let now = arguments.at.unwrap_or_else(|| Timestamp::from(SystemClock.wall()));
+    let mut account = Account::default();
+    let answer = explain(&mut account, &body, &keyring, &config, now, arguments.partitions);
+    for line in &account.lines {
+        println!("{line}");
+    }
+    println!("{:<10} {answer}", "answer");
+    match account.refused {
+        None => Ok(()),
+        Some(reason) => Err(CommandError::Failed(format!("the callback would be refused: {reason}"))),
+    }
+}
+
+/// Tells of every step, and gives the answer.
+fn explain(
+    account: &mut Account,
+    body: &[u8],
+    keyring: &Keyring,
+    config: &callback::Config,
+    now: Timestamp,
+    partitions: u32,
+) -> String {
+    let callback = match AuthenticCallback::assumed_without_signature(body) {
+        Ok(callback) => callback,
+        Err(malformed) => {
+            account.step(
+                "body",
+                format!("{} bytes, but {malformed:?}: no JSON object in UTF-8 with names of its own", body.len()),
+            );
+            account.refuse("malformed");
+            return "400, sent again by the provider".to_owned();
+        }
+    };
+    let members: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    account.step("body", format!("{} bytes, a JSON object of {} members", body.len(), members.len()));
+    tell_signature(account, body, &members, keyring, config, now);
+    let redaction = Redaction::new(&config.masked_names);
+    let outcome = tell_event(account, &callback, &members, config, &redaction, now, partitions);
+    match account.refused {
+        Some(reason) => {
+            format!("403 ({reason}), sent again by the provider; the rest is what would come of it otherwise")
+        }
+        None => outcome,
+    }
+}
+
+fn tell_signature(
+    account: &mut Account,
+    body: &[u8],
+    members: &Map<String, Value>,
+    keyring: &Keyring,
+    config: &callback::Config,
+    now: Timestamp,
+) {
+    let window = Window::new(config);
+    let verdict = authenticate(body, keyring, window, now).map(|authentic| authentic.key_index());
+    let key = |index: usize| keyring.keys().get(index).map_or("", callback::Key::name).to_owned();
+    let mismatch = "sign is not the MD5 of a key and t: another key, or t was changed on the way";
+    let (sentence, refused) = match &verdict {
+        Ok(index) => (format!("made with the key {}", key(*index)), None),
+        Err(Rejection::Untimely { untimely, key_index, .. }) => {
+            (format!("made with the key {}", key(*key_index)), Some(label(*untimely)))
+        }
+        Err(Rejection::Inauthentic(Inauthentic::SignatureMissing)) => {
+            ("t or sign is absent: is a key set in the provider's console?".to_owned(), Some("signature_missing"))
+        }
+        Err(Rejection::Inauthentic(Inauthentic::SignatureMalformed)) => {
+            ("t is not an integer of ten digits, or sign is no text".to_owned(), Some("signature_malformed"))
+        }
+        Err(Rejection::Inauthentic(_) | Rejection::Malformed(_)) => (mismatch.to_owned(), Some("signature_mismatch")),
+    };
+    account.step("signature", sentence);
+    if let Some(reason) = refused {
+        account.refuse(reason);
+    }
+    let Some(t) = members.get("t").and_then(Value::as_i64) else { return };
+    let seconds = now.seconds() - (t - LIFE_SECONDS);
+    let (grace, skew) = (config.expiry_grace.as_secs(), config.clock_skew.as_secs());
+    let until = t.saturating_add_unsigned(grace);
+    let place = if now.seconds() > until {
+        "too late"
+    } else if seconds < -i64::try_from(skew).unwrap_or(i64::MAX) {
+        "too early"
+    } else {
+        "in time"
+    };
+    account.step(
+        "window",
+        format!(
+            "signed {seconds} s before it was received ({now}); taken from {skew} s before that until {} s after it: {place}",
+            LIFE_SECONDS.saturating_add_unsigned(grace)
+        ),
+    );
+}
+
+fn label(untimely: Untimely) -> &'static str {
+    match untimely {
+        Untimely::Expired => "expired",
+        Untimely::TooFarAhead => "too_far_ahead",
+    }
+}
+
+/// Tells of kind, event and message, and gives the answer to an authentic callback.
+fn tell_event(
+    account: &mut Account,
+    callback: &AuthenticCallback<'_>,
+    members: &Map<String, Value>,
+    config: &callback::Config,
+    redaction: &Redaction,
+    now: Timestamp,
+    partitions: u32,
+) -> String {
+    if let Ok(kind) = callback.kind() {
+        let published = kind.event_kind().filter(|_| config.published_kinds.holds(kind));
+        let fate =
+            published.map_or("acknowledged, counted, not published".to_owned(), |kind| format!("becomes {kind}"));
+        account.step(
+            "kind",
+            format!("event_type {}: {}, {fate}", members.get("event_type").unwrap_or(&Value::Null), kind.label()),
+        );
+    }
+    let (message, dropped) = match callback.normalise(redaction, config.published_kinds) {
+        Ok(Normalised::Recording { event, members_dropped }) => (Message::encode(&event, now), members_dropped),
+        Ok(Normalised::Notice { notice, members_dropped }) => (Message::encode_notice(&notice, now), members_dropped),
+        Ok(Normalised::Ignored(ignored)) => return format!("200, counted as ignored ({})", ignored.kind().label()),
+        Err(unusable) => return tell_letter(account, unusable, callback, redaction),
+    };
+    let event: Map<String, Value> = serde_json::from_slice(message.payload()).unwrap_or_default();
+    let kind = event.get("kind").and_then(Value::as_str).unwrap_or_default();
+    for (member, source) in sources::of(kind) {
+        let value = event.get(*member).unwrap_or(&Value::Null);
+        account.step("member", format!("{member} = {value} (from {source})"));
+    }
+    if dropped > 0 {
+        account.step("member", format!("{dropped} unknown members are left behind: nested, too long, or too many"));
+    }
+    let key = message.key();
+    for header in message.headers() {
+        account.step("header", format!("{}: {}", header.name, String::from_utf8_lossy(&header.value)));
+    }
+    account.step("key", String::from_utf8_lossy(key));
+    let place = partition::of(key, partitions);
+    account.step("partition", format!("{place} of {partitions} (murmur2 of the key)"));
+    "200 when Kafka or the spool has the event".to_owned()
+}
+
+fn tell_letter(
+    account: &mut Account,
+    unusable: Unusable,
+    callback: &AuthenticCallback<'_>,
+    redaction: &Redaction,
+) -> String {
+    let why = match unusable.reason {
+        UnusableReason::Missing => "is absent, null or empty, and an event needs it",
+        UnusableReason::Invalid => "has the wrong type or is out of range",
+    };
+    account.step("member", format!("{} {why}", unusable.member));
+    account.step("letter", callback.remains(redaction).payload().get());
+    "200 when the dead letter is synced on disk; 503 without a spool".to_owned()
+}

@@ -1,0 +1,109 @@
+//! What becomes of a record: the message that goes into the topic again, or why there is none.
+//!
+//! An event goes again as it is. Of a dead letter the payload counts: an event in it goes again as it is, and the
+//! members of a callback go through normalisation, as when they came, but for the signature, which no letter has.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::record::Record;
+use crate::callback::{AuthenticCallback, Normalised, Published, Redaction, UnusableReason};
+use crate::event::Timestamp;
+use crate::message::{Header, Message, RECEIVED_AT, TRACE_PARENT};
+
+/// What a dead letter says; every member has its own name there, so nothing else is taken for one.
+#[derive(Deserialize)]
+struct Letter<'a> {
+    reason: String,
+    received_at: String,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+/// Why a record makes no message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// Neither an event nor a dead letter.
+    Foreign,
+    /// The letter's payload is no callback: the sentence says why.
+    Unusable(String),
+    /// Its kind is not published.
+    NotPublished(&'static str),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign => formatter.write_str("it is neither an event nor a dead letter"),
+            Self::Unusable(why) => write!(formatter, "no event can be made of it: {why}"),
+            Self::NotPublished(kind) => write!(formatter, "{kind} is not among callback.published_kinds"),
+        }
+    }
+}
+
+/// A message to be published again.
+#[derive(Debug)]
+pub(super) struct Rebuilt {
+    pub(super) message: Message,
+    /// Why the letter was set aside; `None` for an event.
+    pub(super) reason: Option<String>,
+    /// When its callback was received.
+    pub(super) received_at: Timestamp,
+}
+
+/// How callbacks are read.
+pub(super) struct Rules {
+    pub(super) redaction: Redaction,
+    pub(super) published: Published,
+    /// The present, for the mark of a replay.
+    pub(super) now: Timestamp,
+}
+
+impl Rules {
+    /// What `record` comes to, with what is known of it even where it comes to nothing.
+    pub(super) fn rebuild(&self, record: Record) -> Result<Rebuilt, Unfit> {
+        let received_at = record.header(RECEIVED_AT).and_then(Timestamp::parse);
+        if let Ok(Letter { reason, received_at: letter_received_at, payload }) = serde_json::from_slice(&record.value) {
+            let received_at = Timestamp::parse(&letter_received_at).or(received_at).unwrap_or(self.now);
+            let payload = Bytes::copy_from_slice(payload.get().as_bytes());
+            // The identity and the kind of the letter are not those of its event.
+            let trace = record.headers.into_iter().filter(|header| header.name == TRACE_PARENT).collect();
+            let message = match Message::again(payload.clone(), received_at) {
+                Some(message) => message,
+                None => self.normalised(&payload, received_at)?,
+            };
+            return Ok(self.marked(message, trace, Some(reason), received_at));
+        }
+        let received_at = received_at.unwrap_or(self.now);
+        let message = Message::again(record.value, received_at).ok_or(Unfit::Foreign)?;
+        Ok(self.marked(message, record.headers, None, received_at))
+    }
+
+    fn marked(
+        &self,
+        mut message: Message,
+        earlier: Vec<Header>,
+        reason: Option<String>,
+        received_at: Timestamp,
+    ) -> Rebuilt {
+        message.mark_replayed(earlier, self.now);
+        Rebuilt { message, reason, received_at }
+    }
+
+    fn normalised(&self, payload: &[u8], received_at: Timestamp) -> Result<Message, Unfit> {
+        let callback = AuthenticCallback::assumed_without_signature(payload)
+            .map_err(|malformed| Unfit::Unusable(format!("{malformed:?}")))?;
+        match callback.normalise(&self.redaction, self.published) {
+            Ok(Normalised::Recording { event, .. }) => Ok(Message::encode(&event, received_at)),
+            Ok(Normalised::Notice { notice, .. }) => Ok(Message::encode_notice(&notice, received_at)),
+            Ok(Normalised::Ignored(ignored)) => Err(Unfit::NotPublished(ignored.kind().label())),
+            Err(unusable) => Err(Unfit::Unusable(match unusable.reason {
+                UnusableReason::Missing => format!("{} is absent, null or empty", unusable.member),
+                UnusableReason::Invalid => format!("{} has the wrong type or is out of range", unusable.member),
+            })),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The commands `replay` and `explain`, with the real program and the embedded broker.
+//!
+//! Promise: what was mended comes to the topic as the event that it would have been, with key, identity and headers, marked
+//! as replayed; nothing else is published; and what is explained is what the bridge does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::support::command::{Ended, run};
+use crate::support_app::{Broker, KEY, TOPIC, config_file, epoch_seconds, signature};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// The value and the headers of a golden message.
+fn golden(name: &str) -> (String, BTreeMap<String, String>) {
+    let text = fs::read_to_string(data(name)).unwrap();
+    let (head, value) = text.split_once("\n\n").unwrap();
+    let headers = head.lines().skip(1).map(|line| line.split_once(": ").unwrap());
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (value.trim_end().to_owned(), headers)
+}
+
+struct Desk {
+    broker: Broker,
+    folder: tempfile::TempDir,
+    config: PathBuf,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
+        let config = config_file(folder.path(), &broker.address(), &[("live", KEY, Default::default())], "");
+        Self { broker, folder, config }
+    }
+
+    fn file(&self, text: &str) -> String {
+        let path = self.folder.path().join("records.jsonl");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn replay(&self, from: &str, more: &[&str]) -> Ended {
+        run("replay", &self.config, &[&["--from", from], more].concat())
+    }
+}
+
+fn letter(reason: &str, received_at: &str, payload: &Value) -> Value {
+    json!({ "reason": reason, "detail": "d", "event_kind": null, "received_at": received_at, "payload": payload })
+}
+
+#[test]
+fn mended_letters_and_events_come_to_the_topic_as_they_would_have_and_say_that_they_are_replayed() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let desk = Desk::new();
+    // The file was missing; now it is put in.
+    let (text, _) = golden("letters/no-file.txt");
+    let mut mended: Value = serde_json::from_str(&text).unwrap();
+    mended["payload"]["file_id"] = json!("f");
+    let status = fs::read_to_string(data("kinds/recording_status/cases.jsonl")).unwrap();
+    let status: Value = serde_json::from_str(status.lines().next().unwrap()).unwrap();
+    let status = letter("member_invalid", "2023-11-14T22:13:21.000000Z", &status["body"]);
+    let with_headers = json!({
+        "partition": 0, "offset": 1, "key": "lesson-7", "headers": { "ce_id": "of the letter", "traceparent": TRACE },
+        "event": status,
+    });
+    let (refused, _) = golden("letters/refused-event.txt");
+    let (exception, exception_headers) = golden("kinds/recording_exception/example.txt");
+    let dumped = json!({ "key": "lesson-7", "headers": exception_headers, "event": null });
+    let dumped = dumped.to_string().replace("\"event\":null", &format!("\"event\":{exception}"));
+    let from = desk.file(&format!("{mended}\n\n{with_headers}\n{refused}\n{dumped}\n"));
+    let dry = desk.replay(&from, &["--dry-run"]);
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    assert_eq!(dry.stdout.lines().filter(|line| line.starts_with("would publish ")).count(), 4);
+    assert!(dry.has("4 read", "4 would be published"), "{dry:?}");
+    assert_eq!(desk.broker.published(), 0);
+    let done = desk.replay(&from, &["--rate", "1000"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.has("4 read", "0 left out, 4 published"), "{done:?}");
+    let records = desk.broker.headers(4);
+    let of = |kind: &str, stream: &str| {
+        let found = records.iter().find(|headers| headers["ce_type"] == kind && headers["ce_subject"] == stream);
+        found.unwrap_or_else(|| panic!("{kind} of {stream} in {records:?}"))
+    };
+    for record in &records {
+        assert!(record["replayed"].ends_with('Z'), "{record:?}");
+    }
+    let (_, first) = golden("kinds/recording_status/example.txt");
+    let again = of("recording.status", "lesson-7");
+    for name in ["ce_id", "ce_time", "ce_source", "facts_digest"] {
+        assert_eq!(again[name], first[name], "{name}: the event that it would have been");
+    }
+    assert_eq!((again["received_at"].as_str(), again["traceparent"].as_str()), ("2023-11-14T22:13:21.000000Z", TRACE));
+    let again = of("recording.exception", "lesson-7");
+    for (name, value) in &exception_headers {
+        assert_eq!(&again[name], value, "{name} of an event stays");
+    }
+    let refused: Value = serde_json::from_str(&refused).unwrap();
+    let refused_id = refused["payload"]["event_id"].as_str().unwrap();
+    assert!(records.iter().any(|headers| headers["ce_id"] == refused_id), "the event in a letter is whole");
+    assert!(!of("recording.completed", "直播_1")["received_at"].is_empty());
+}
+
+#[test]
+fn only_what_is_asked_for_is_replayed_and_what_is_not_mended_is_told() {
+    let desk = Desk::new();
+    let recording = |stream: &str| json!({ "event_type": 100, "appid": 1, "stream_id": stream, "file_id": "f" });
+    let letters = [
+        letter("member_missing", "2026-01-01T00:00:00.000000Z", &recording("a")),
+        letter("member_invalid", "2026-01-01T00:00:00.000000Z", &recording("b")),
+        letter("member_missing", "2026-01-01T00:00:01.000000Z", &recording("c")),
+        letter("member_missing", "2026-01-01T00:00:02.000000Z", &recording("d")),
+        letter("member_missing", "2026-01-01T00:00:01.000000Z", &recording("e")),
+    ];
+    let from = desk.file(&letters.map(|letter| letter.to_string()).join("\n"));
+    let filters = ["--reason", "member_missing", "--since", "2026-01-01T00:00:00Z", "--until", "2026-01-01T00:00:02Z"];
+    let done = desk.replay(&from, &[&filters[..], &["--stream", "a", "--stream", "c", "--stream", "d"]].concat());
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.has("5 read", "3 not asked for, 0 left out, 2 published"), "{done:?}");
+    assert_eq!(desk.broker.streams(2), ["a", "c"]);
+    // What is still unusable, of a kind that makes no event, or nothing of ours, is said, and the rest goes on.
+    let odd = [
+        letter("member_missing", "2026-01-01T00:00:00.000000Z", &json!({ "event_type": 100, "appid": 1 })).to_string(),
+        letter("member_missing", "2026-01-01T00:00:00.000000Z", &json!({ "event_type": 1 })).to_string(),
+        "{\"a\":1}".to_owned(),
+        "no JSON".to_owned(),
+        letter("other", "2026-01-01T00:00:00.000000Z", &recording("f")).to_string(),
+    ];
+    let done = desk.replay(&desk.file(&odd.join("\n")), &[]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.has("4 read", "4 left out, 1 published"), "{done:?}");
+    for told in [
+        "line 1: left out: no event can be made of it: stream_id is absent",
+        "line 2: left out: push_started is not among",
+        "line 3: left out: it is neither",
+        "line 4: left out: it is no JSON",
+    ] {
+        assert!(done.stderr.contains(told), "{told} in {}", done.stderr);
+    }
+    assert_eq!(desk.broker.published(), 3);
+}
+
+#[test]
+fn a_topic_is_replayed_to_its_present_end_and_a_name_that_is_nothing_is_a_failure() {
+    let desk = Desk::new();
+    let recording = json!({ "event_type": 100, "appid": 1, "stream_id": "a", "file_id": "f" });
+    let letters: Vec<String> = (0..20)
+        .map(|number| {
+            let mut recording = recording.clone();
+            recording["file_id"] = json!(format!("f{number}"));
+            letter("other", "2026-01-01T00:00:00.000000Z", &recording).to_string()
+        })
+        .collect();
+    assert_eq!(desk.replay(&desk.file(&letters.join("\n")), &[]).code, Some(0));
+    // From the topic to the topic: it must not follow its own tail.
+    let done = desk.replay(TOPIC, &[]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.has("20 read", "20 published"), "{done:?}");
+    let records = desk.broker.headers(40);
+    let ids: std::collections::HashSet<&String> = records.iter().map(|headers| &headers["ce_id"]).collect();
+    assert_eq!(ids.len(), 20, "the same events again");
+    assert_eq!(desk.replay("no-such-topic-or-file", &[]).code, Some(1));
+}
+
+#[test]
+fn nothing_is_said_to_be_replayed_that_kafka_has_not_acknowledged() {
+    let desk = Desk::new();
+    let recording = json!({ "event_type": 100, "appid": 1, "stream_id": "a", "file_id": "f" });
+    let from = desk.file(&letter("other", "2026-01-01T00:00:00.000000Z", &recording).to_string());
+    desk.broker.down();
+    let done = desk.replay(&from, &["--give-up-after", "2"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.has("1 read", "0 published") && done.stderr.contains("nothing was acknowledged for 2 s"), "{done:?}");
+}
+
+fn explain(folder: &Path, body: &str, key: &str, more: &[&str]) -> (Option<i32>, String) {
+    let (file, key_file) = (folder.join("request.json"), folder.join("key"));
+    fs::write(&file, body).unwrap();
+    fs::write(&key_file, key).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_recording-bridge"))
+        .args(["explain", "--file", file.to_str().unwrap(), "--key-file", key_file.to_str().unwrap()])
+        .args(more)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
+}
+
+fn signed(mut body: Value, t: u64) -> String {
+    body["t"] = json!(t);
+    body["sign"] = json!(signature(KEY, &t.to_string()));
+    body.to_string()
+}
+
+#[test]
+fn every_member_of_every_kind_is_explained_with_the_value_that_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    for (schema, cases, golden_file) in [
+        ("recording-event.v1", "callbacks/normalise.jsonl", "events/edition-2018.txt"),
+        ("recording-status.v1", "kinds/recording_status/cases.jsonl", "kinds/recording_status/example.txt"),
+        ("recording-exception.v1", "kinds/recording_exception/cases.jsonl", "kinds/recording_exception/example.txt"),
+    ] {
+        let case: Value =
+            serde_json::from_str(fs::read_to_string(data(cases)).unwrap().lines().next().unwrap()).unwrap();
+        let body = signed(case["body"].clone(), 1_700_000_600);
+        let (code, text) = explain(folder.path(), &body, KEY, &["--at", "2023-11-14T22:13:20Z"]);
+        assert_eq!(code, Some(0), "{text}");
+        let (value, headers) = golden(golden_file);
+        let event: serde_json::Map<String, Value> = serde_json::from_str(&value).unwrap();
+        let told: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("member     ")).collect();
+        let names: Vec<&str> = told.iter().map(|line| line.split_once(" = ").unwrap().0).collect();
+        let schema: Value =
+            serde_json::from_str(&fs::read_to_string(data(&format!("../../schema/{schema}.schema.json"))).unwrap())
+                .unwrap();
+        let required: Vec<&str> =
+            schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(names, required);
+        for (line, name) in told.iter().zip(&names) {
+            assert!(line.starts_with(&format!("{name} = {} (from ", event[*name])), "{line}");
+        }
+        for (name, value) in headers {
+            assert!(text.contains(&format!("header     {name}: {value}\n")), "{name}");
+        }
+        assert!(text.contains("signature  made with the key key\n"), "{text}");
+        assert!(text.contains("in time"), "{text}");
+        assert!(text.contains("answer     200 when Kafka or the spool has the event"), "{text}");
+        for secret in [KEY, &signature(KEY, "1700000600"), "00112233445566778899aabbccddeeff"] {
+            assert!(!text.contains(secret), "{secret}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_explained_by_its_reason_and_the_rest_is_told_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = json!({ "event_type": 100, "appid": 1, "stream_id": "abc", "file_id": "f" });
+    let good = signed(recording.clone(), 1_700_000_600);
+    let at = |time| ["--at", time];
+    for (body, key, time, told) in [
+        (good.clone(), "anotherKey0123456789", "2023-11-14T22:13:20Z", "signature_mismatch"),
+        (good.clone(), KEY, "2023-11-14T22:30:21Z", "expired"),
+        (good.clone(), KEY, "2023-11-14T22:11:19Z", "too_far_ahead"),
+        (recording.to_string(), KEY, "2023-11-14T22:13:20Z", "signature_missing"),
+        (good.replace("1700000600", "\"1700000600\""), KEY, "2023-11-14T22:13:20Z", "signature_malformed"),
+    ] {
+        let (code, text) = explain(folder.path(), &body, key, &at(time));
+        assert_eq!(code, Some(1), "{told}: {text}");
+        assert!(text.contains(&format!("403 ({told})")), "{told}: {text}");
+        // murmur2 of "abc" is 479470107.
+        assert!(text.contains("partition  3 of 12"), "{text}");
+    }
+    for time in ["2023-11-14T22:30:20Z", "2023-11-14T22:11:20Z"] {
+        assert_eq!(explain(folder.path(), &good, KEY, &at(time)).0, Some(0), "{time}: the last second");
+    }
+    let (code, text) = explain(folder.path(), "[1]", KEY, &[]);
+    assert!(code == Some(1) && text.contains("400"), "{text}");
+    let now = |members: Value| {
+        let t = epoch_seconds() + 600;
+        explain(folder.path(), &signed(members, t.unsigned_abs()), KEY, &[])
+    };
+    let (code, text) = now(json!({ "event_type": 1 }));
+    assert!(code == Some(0) && text.contains("200, counted as ignored (push_started)"), "{text}");
+    let (code, text) =
+        now(json!({ "event_type": 332, "appid": 1, "stream_id": "s", "stream_param": "txSecret=S3CR3T" }));
+    assert!(code == Some(0) && text.contains("record_event is absent") && text.contains("dead letter"), "{text}");
+    assert!(!text.contains("S3CR3T"), "{text}");
+}
