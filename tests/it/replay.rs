@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use recording_bridge::callback::Scope;
 use serde_json::{Value, json};
 
 use crate::support::command::{Ended, run};
@@ -34,7 +35,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
-        let config = config_file(folder.path(), &broker.address(), &[("live", KEY, Default::default())], "");
+        let config = config_file(folder.path(), &broker.address(), &[("live", KEY, Scope::default())], "");
         Self { broker, folder, config }
     }
 
