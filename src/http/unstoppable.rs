@@ -20,13 +20,12 @@ pub(super) struct Panicked;
 pub(super) struct Unstoppable<F: Future<Output: Send> + Send + 'static> {
     /// `None` once it has ended.
     work: Option<Pin<Box<TrackedFuture<F>>>>,
-    tracker: TaskTracker,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Unstoppable<F> {
     /// `work`, which counts as a task of `tracker` as long as it lasts.
     pub(super) fn new(work: F, tracker: &TaskTracker) -> Self {
-        Self { work: Some(Box::pin(tracker.track_future(work))), tracker: tracker.clone() }
+        Self { work: Some(Box::pin(tracker.track_future(work))) }
     }
 }
 
@@ -50,7 +49,8 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Unstoppable<F> {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and nothing can go on.
         if let Some((work, runtime)) = self.work.take().zip(Handle::try_current().ok()) {
-            self.tracker.spawn_on(work, &runtime);
+            // It counts already.
+            drop(runtime.spawn(work));
         }
     }
 }

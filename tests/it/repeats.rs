@@ -192,8 +192,8 @@ fn a_repeat_of_a_spooled_event_whose_frame_is_damaged_is_published() {
     for facts in &all {
         assert_eq!(client.ask(post(signed(facts, 0))).0, ACKNOWLEDGED);
     }
-    // Behind the 4 MiB that the drain reads at once: it must not come to the damage before the repeat does.
-    let (damaged, sound) = (&all[120], &all[121]);
+    // Behind the 1 MiB that the drain reads at once: it must not come to the damage before the repeat does.
+    let (damaged, sound) = (&all[50], &all[51]);
     corrupt(&folder.path().join("0000000000000001.segment"), damaged);
     assert_eq!(bridge.post(signed(damaged, 1)).0, ACKNOWLEDGED);
     assert_eq!(bridge.outcome("duplicate", "repeat"), 1.0, "{:?}", bridge.outcomes());
