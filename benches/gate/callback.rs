@@ -62,7 +62,9 @@ fn authentic<'a>(body: &'a [u8], keyring: &Keyring) -> AuthenticCallback<'a> {
 }
 
 fn event<'a>(callback: &AuthenticCallback<'a>, redaction: &Redaction) -> RecordingEvent<'a> {
-    let Ok(Normalised::Recording { event, .. }) = callback.normalise(redaction, Published::default()) else { panic!("it is a recording") };
+    let Ok(Normalised::Recording { event, .. }) = callback.normalise(redaction, Published::default()) else {
+        panic!("it is a recording")
+    };
     event
 }
 

@@ -11,8 +11,8 @@ use std::sync::OnceLock;
 
 use jsonschema::Validator;
 use recording_bridge::callback::{
-    AuthenticCallback, Config, Key, Keyring, Malformed, Normalised, PAYLOAD_BYTES_MAX, Published, Redaction, Rejection, Scope,
-    Window, authenticate,
+    AuthenticCallback, Config, Key, Keyring, Malformed, Normalised, PAYLOAD_BYTES_MAX, Published, Redaction, Rejection,
+    Scope, Window, authenticate,
 };
 use recording_bridge::event::{STREAM_ID_BYTES_MAX, Timestamp};
 use recording_bridge::http::letter;

@@ -170,3 +170,20 @@ fn the_context_of_the_image_holds_all_that_it_copies() {
         }
     }
 }
+
+/// The layers of the dependencies are built of an empty crate. Cargo refuses one that lacks a file of its manifest.
+#[test]
+fn the_empty_crate_of_the_image_has_every_file_that_its_manifest_names() {
+    let (dockerfile, manifest) = (read("deploy/Dockerfile"), read("Cargo.toml"));
+    let stubs: Vec<&str> = dockerfile.lines().filter(|line| line.contains("| tee src/main.rs ")).collect();
+    assert_eq!(stubs.len(), 2, "of the binary, and of the bill of materials");
+    let benches: Vec<&str> =
+        manifest.split("[[bench]]\nname = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(benches.len() > 1, "{benches:?}");
+    for bench in benches {
+        for stub in &stubs {
+            assert!(stub.contains(&format!(" benches/{bench}/main.rs")), "{bench}: {stub}");
+        }
+    }
+    assert!(!manifest.contains("[[example]]"), "an example needs a stub, too");
+}
