@@ -139,9 +139,10 @@ fn a_bridge_that_is_restarted_again_and_again_under_load_loses_nothing_and_keeps
     println!("{refused} attempts of {} were not accepted", attempts.len());
     // The law lets a callback off that was ever refused; these senders waited for each 200, so the order is theirs.
     let findings = conclude_in_order(&cluster, &topic, &attempts);
-    // What was on its way when the brokers were killed is published again, and nothing else: neither an end in good
-    // order nor a start repeats what was published.
-    assert!(findings.duplicates <= usize::try_from(STREAMS).unwrap(), "{findings}");
+    // What was on its way when the brokers were killed is published again, one callback a stream; and, if the machine is
+    // so busy that an acknowledgement does not come within the grace, what was drained at that end. Otherwise neither an
+    // end in good order nor a start repeats what was published.
+    assert!(findings.duplicates <= 2 * usize::try_from(STREAMS).unwrap(), "{findings}");
 }
 
 /// A message as small as the law can read. Every stream has as many as every other.
