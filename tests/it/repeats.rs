@@ -181,6 +181,12 @@ fn a_repeat_of_a_spooled_event_is_not_spooled_again() {
 
 #[test]
 fn a_repeat_of_a_spooled_event_whose_frame_is_damaged_is_published() {
+    // On a busy machine the drain may have come to the damage before the repeat does.
+    assert!((0..5).any(|_| repeat_a_damaged_frame()), "the drain was always faster");
+}
+
+/// Gives whether the drain had not found the damage yet when the first repeat came.
+fn repeat_a_damaged_frame() -> bool {
     let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
     let bridge = with_spool(&broker, folder.path()).start();
     broker.down();
@@ -196,7 +202,9 @@ fn a_repeat_of_a_spooled_event_whose_frame_is_damaged_is_published() {
     let (damaged, sound) = (&all[50], &all[51]);
     corrupt(&folder.path().join("0000000000000001.segment"), damaged);
     assert_eq!(bridge.post(signed(damaged, 1)).0, ACKNOWLEDGED);
-    assert_eq!(bridge.outcome("duplicate", "repeat"), 1.0, "{:?}", bridge.outcomes());
+    let is_unknown = bridge.outcome("duplicate", "repeat") == 1.0;
+    // A damaged frame is no reason to call anything a repeat.
+    assert_eq!(bridge.outcome("accepted", "spool"), if is_unknown { 200.0 } else { 201.0 }, "{:?}", bridge.outcomes());
     broker.up();
     direct(&bridge);
     assert_eq!(gauge(&bridge, "spool_damaged_stretches"), 1.0);
@@ -205,7 +213,10 @@ fn a_repeat_of_a_spooled_event_whose_frame_is_damaged_is_published() {
         assert_eq!(bridge.post(signed(facts, 2)).0, ACKNOWLEDGED);
     }
     assert_eq!(bridge.outcome("duplicate", "repeat"), 3.0);
-    assert_eq!((bridge.outcome("accepted", "kafka"), broker.published()), (before.0 + 1.0, before.1 + 1));
+    // Otherwise the first repeat had been spooled, and published with the rest.
+    let (again, published) = if is_unknown { (1.0, 1) } else { (0.0, 0) };
+    assert_eq!((bridge.outcome("accepted", "kafka"), broker.published()), (before.0 + again, before.1 + published));
+    is_unknown
 }
 
 /// Changes one byte of the frame that tells these facts.
