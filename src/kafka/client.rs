@@ -226,8 +226,17 @@ impl Context {
         if self.offsets.believe(partition, offset) {
             return Ok(Delivered::new(partition, offset));
         }
-        let (topic, generation) = (&*self.topic, self.generation);
-        tracing::error!(topic, generation, partition, offset, "an acknowledgement of another message: not believed");
+        if let Some(repeated) = self.complaints.note("an acknowledgement without an offset of its own") {
+            let (topic, generation) = (&*self.topic, self.generation);
+            tracing::error!(
+                topic,
+                generation,
+                partition,
+                offset,
+                repeated,
+                "acknowledged as another message: not believed"
+            );
+        }
         Err(Failure::NoOffset)
     }
 

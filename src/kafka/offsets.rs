@@ -1,16 +1,22 @@
 //! Which acknowledgements can be believed.
 //!
-//! An idempotent producer numbers its messages, and a broker that meets a number for the second time drops the message
-//! and says that all is well: it takes it for a repeat. If client and broker do not count alike any more, which
-//! librdkafka has been known for after a broker forgot a topic for a moment, that says of a new message that it is safe,
-//! and it is nowhere. But every message has an offset of its own, and one producer's messages are appended to a partition
+//! An idempotent producer numbers its messages. librdkafka calls a message delivered if the broker calls it a repeat, and if
+//! a later one is acknowledged. Where client and broker do not count alike, that says of a message that it is safe, and it
+//! is nowhere. One request in flight keeps that from happening; this is the net below it. Every message has an offset of its own, and one producer's messages are appended to a partition
 //! in the order in which they are acknowledged. So an acknowledgement without an offset, or with one that is not above
 //! all before it, is that of another message.
+//!
+//! Nor is anything believed of that partition afterwards: librdkafka counts on from an offset that it was not told, so the
+//! rest of a batch would look as if it had places of its own. What cannot be seen here is a broker that names the offset
+//! of a message whose own acknowledgement never came.
 //!
 //! A true repeat whose first acknowledgement was lost names the offset at which the message stands, and is believed,
 //! unless the broker has forgotten the offset as well. Whoever is not believed is sent again: at worst there is a duplicate.
 
 use std::sync::{Mutex, PoisonError};
+
+/// Above every offset.
+const NOTHING_MORE: i64 = i64::MAX;
 
 /// The highest offset that was acknowledged in each partition to one producer.
 #[derive(Debug, Default)]
@@ -27,9 +33,10 @@ impl Offsets {
         if highest.len() <= index {
             highest.resize(index + 1, -1);
         }
-        let Some(before) = highest.get_mut(index).filter(|before| offset > **before) else { return false };
-        *before = offset;
-        true
+        let Some(before) = highest.get_mut(index) else { return false };
+        let is_above = offset > *before;
+        *before = if is_above { offset } else { NOTHING_MORE };
+        is_above
     }
 }
 
@@ -46,16 +53,19 @@ mod tests {
             // Others may write to the partition, too.
             (0, 7, true),
             (3, 7, true),
-            // Named before, or between what was named before.
+            // Named before, and nothing is believed of the partition from then on.
             (0, 7, false),
-            (0, 2, false),
-            (0, 8, true),
+            (0, 8, false),
+            // Between what was named before.
             (3, 6, false),
-            (3, 8, true),
-            // What librdkafka says if it was told none.
-            (3, -1, false),
-            (3, -1001, false),
+            (3, 8, false),
+            // What librdkafka says of a batch for which it was told none.
+            (1, -1, false),
+            (1, 0, false),
+            (1, 1, false),
+            (2, -1001, false),
             (-1, 9, false),
+            (4, 0, true),
         ] {
             assert_eq!(offsets.believe(partition, offset), believed, "{partition} {offset}");
         }

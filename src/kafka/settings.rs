@@ -43,9 +43,9 @@ pub fn producer(config: &Config, contents: &Contents, purpose: Purpose) -> Clien
         // Never: a message that times out is a failure behind which later ones of its stream would still be persisted.
         // Giving up belongs to the delivery, which then gives up the whole producer.
         ("message.timeout.ms", "0".to_owned()),
-        // The most that idempotence allows. One request is one partition, so fewer would make partitions wait for
-        // each other wherever the network takes its time.
-        ("max.in.flight.requests.per.connection", "5".to_owned()),
+        // With more, a request that a broker has refused counts as delivered as soon as a later one is: see "One request in
+        // flight" in docs/decisions.md.
+        ("max.in.flight.requests.per.connection", "1".to_owned()),
         // librdkafka's own default of 1 GiB is larger than a pod.
         ("queue.buffering.max.kbytes", queue_kilobytes),
         ("queue.buffering.max.messages", "1000000".to_owned()),

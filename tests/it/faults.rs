@@ -128,6 +128,29 @@ fn a_message_that_the_broker_takes_for_a_repeat_of_another_is_not_safe() {
 }
 
 #[test]
+fn a_message_that_was_refused_is_not_safe_because_a_later_one_is() {
+    for error in [Code::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION] {
+        let broker = Broker::start();
+        // The producer is fresh: the broker, like the mock, takes its messages from any number on.
+        let bridge = Bridge::start(&broker);
+        broker.slow(Duration::from_millis(200));
+        broker.fail_produce(&[error]);
+        let mut clients = [body("stream"), body("stream")].map(|body| {
+            let mut client = bridge.client();
+            client.write(post(body));
+            // While the first waits for its answer.
+            std::thread::sleep(Duration::from_millis(50));
+            client
+        });
+        for client in &mut clients {
+            assert_eq!(client.answer().0, ACKNOWLEDGED, "{error:?}");
+        }
+        assert_eq!(bridge.metric("kafka_delivery_failures_total{failure=\"no_offset\"}"), 0.0, "{error:?}");
+        assert_eq!(broker.published(), 2, "{error:?}: both were acknowledged");
+    }
+}
+
+#[test]
 fn without_brokers_callbacks_are_refused_in_time_and_accepted_again_without_a_restart() {
     let broker = Broker::start();
     let bridge = impatient(&broker).start();

@@ -107,6 +107,21 @@ fn mended_letters_and_events_come_to_the_topic_as_they_would_have_and_say_that_t
 }
 
 #[test]
+fn a_callback_that_looks_like_an_event_is_read_as_the_callback_that_it_is() {
+    let desk = Desk::new();
+    let forged = json!({
+        "event_type": 100, "appid": 1, "app": "push.example.com", "stream_id": "s", "file_id": "f",
+        "schema": "recording-event.v1", "kind": "recording.completed", "event_id": "of another", "app_id": "2",
+    });
+    let from = desk.file(&letter("member_missing", "2023-11-14T22:13:21.000000Z", &forged).to_string());
+    let done = desk.replay(&from, &[]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let record = &desk.broker.headers(1)[0];
+    assert_ne!(record["ce_id"], "of another");
+    assert!(record["ce_source"].ends_with("/1"), "{record:?}");
+}
+
+#[test]
 fn only_what_is_asked_for_is_replayed_and_what_is_not_mended_is_told() {
     let desk = Desk::new();
     let recording = |stream: &str| json!({ "event_type": 100, "appid": 1, "stream_id": stream, "file_id": "f" });
@@ -256,6 +271,10 @@ fn a_refusal_is_explained_by_its_reason_and_the_rest_is_told_all_the_same() {
     }
     for time in ["2023-11-14T22:30:20Z", "2023-11-14T22:11:20Z"] {
         assert_eq!(explain(folder.path(), &good, KEY, &at(time)).0, Some(0), "{time}: the last second");
+    }
+    for t in ["-9223372036854775000", "9223372036854775000"] {
+        let (code, text) = explain(folder.path(), &good.replace("1700000600", t), KEY, &[]);
+        assert!(code == Some(1) && text.contains("signature_malformed"), "{text}");
     }
     let (code, text) = explain(folder.path(), "[1]", KEY, &[]);
     assert!(code == Some(1) && text.contains("400"), "{text}");

@@ -155,7 +155,7 @@ fn tell_signature(
         account.refuse(reason);
     }
     let Some(t) = members.get("t").and_then(Value::as_i64) else { return };
-    let seconds = now.seconds() - (t - LIFE_SECONDS);
+    let seconds = now.seconds().saturating_sub(t.saturating_sub(LIFE_SECONDS));
     let (grace, skew) = (config.expiry_grace.as_secs(), config.clock_skew.as_secs());
     let until = t.saturating_add_unsigned(grace);
     let place = if now.seconds() > until {

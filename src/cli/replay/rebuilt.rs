@@ -1,7 +1,9 @@
 //! What becomes of a record: the message that goes into the topic again, or why there is none.
 //!
-//! An event goes again as it is. Of a dead letter the payload counts: an event in it goes again as it is, and the
-//! members of a callback go through normalisation, as when they came, but for the signature, which no letter has.
+//! An event goes again as it is. Of a dead letter the payload counts: an event that Kafka refused goes again as it is, and
+//! the members of a callback go through normalisation, as when they came, but for the signature, which no letter has. The
+//! reason of the letter tells which it is. The payload cannot: a callback may have the members of an event, with what
+//! its sender has no right to say.
 
 use std::fmt;
 
@@ -71,8 +73,10 @@ impl Rules {
             let payload = Bytes::copy_from_slice(payload.get().as_bytes());
             // The identity and the kind of the letter are not those of its event.
             let trace = record.headers.into_iter().filter(|header| header.name == TRACE_PARENT).collect();
-            let message = match Message::again(payload.clone(), received_at) {
-                Some(message) => message,
+            // A member is missing, or invalid, in a callback alone.
+            let event = if reason.starts_with("member_") { None } else { Message::again(payload.clone(), received_at) };
+            let message = match event {
+                Some(event) => event,
                 None => self.normalised(&payload, received_at)?,
             };
             return Ok(self.marked(message, trace, Some(reason), received_at));
