@@ -12,6 +12,7 @@ mod callback;
 mod canaries;
 mod clock_offset;
 mod config;
+mod consumers;
 mod credentials;
 mod dead_letters;
 mod deploy;

@@ -185,5 +185,12 @@ fn the_empty_crate_of_the_image_has_every_file_that_its_manifest_names() {
             assert!(stub.contains(&format!(" benches/{bench}/main.rs")), "{bench}: {stub}");
         }
     }
-    assert!(!manifest.contains("[[example]]"), "an example needs a stub, too");
+    let examples = manifest.split("[[example]]\n").skip(1);
+    let examples = examples.map(|rest| rest.split("\npath = \"").nth(1).and_then(|path| path.split('"').next()));
+    for example in examples {
+        let example = example.expect("an example names its file");
+        for stub in &stubs {
+            assert!(stub.contains(&format!(" {example}")), "{example}: {stub}");
+        }
+    }
 }
