@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// and with the slack of growing buffers still less than half of a small container.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of every body and message that are outside the budget, so that whoever uses it up cannot keep out real callbacks, which
-/// have one or two thousand. The limit of callbacks in flight bounds their sum already.
+/// have one or two thousand. The limit of connections bounds their sum already.
 const FREE_BYTES: usize = 4 * 1024;
 
 /// What is taken of the budget.

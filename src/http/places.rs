@@ -3,10 +3,11 @@
 //! When all places are taken, the connection that has been idle longest is closed, and the new one gets its place. So
 //! whoever only holds connections open, however many, keeps nobody out. Idle is whoever has no whole request here:
 //! between two answers, or with a head or a body that is still to come, since time begins anew with the end of a head.
-//! A whole request is never disturbed; if there is one on every connection, the new one is refused. A connection that comes to its TLS handshake, or is in the middle of it,
-//! is idle like any other: it costs a stranger nothing to begin one and to leave it half done. Were handshakes spared
-//! before idle connections, whoever has finished one would give way before its first request is there. A source that is
-//! at its own limit gives up one of its own connections, and never that of another.
+//! A request whose body was read to its end is never disturbed; if there is one on every connection, the new one is
+//! refused. A connection that comes to its TLS handshake, or is in the middle of it, is idle like any other: it costs a
+//! stranger nothing to begin one and to leave it half done. Were handshakes spared before idle connections, whoever has
+//! finished one would give way before its first request is there. A source that is at its own limit gives up one of its
+//! own connections, and never that of another.
 //!
 //! A request costs two atomic stores and a shared count. Nobody keeps a list in order: when a place is needed, all are
 //! looked through. They lie side by side, 64 KiB of them by default, which takes some microseconds, less than to

@@ -1,10 +1,10 @@
 //! Which acknowledgements can be believed.
 //!
-//! An idempotent producer numbers its messages. librdkafka calls a message delivered if the broker calls it a repeat, and if
-//! a later one is acknowledged. Where client and broker do not count alike, that says of a message that it is safe, and it
-//! is nowhere. One request in flight keeps that from happening; this is the net below it. Every message has an offset of its own, and one producer's messages are appended to a partition
-//! in the order in which they are acknowledged. So an acknowledgement without an offset, or with one that is not above
-//! all before it, is that of another message.
+//! An idempotent producer numbers its messages. librdkafka calls a message delivered if the broker calls it a repeat, and
+//! if a later one is acknowledged. Where client and broker do not count alike, that says of a message that it is safe, and
+//! it is nowhere. One request in flight keeps that from happening; this is the net below it. Every message has an offset
+//! of its own, and one producer's messages are appended to a partition in the order in which they are acknowledged. So an
+//! acknowledgement without an offset, or with one that is not above all before it, is that of another message.
 //!
 //! Nor is anything believed of that partition afterwards: librdkafka counts on from an offset that it was not told, so the
 //! rest of a batch would look as if it had places of its own. What cannot be seen here is a broker that names the offset

@@ -35,6 +35,7 @@ mod real_kafka;
 mod real_kafka_check;
 mod real_kafka_credentials;
 mod real_kafka_security;
+mod refused_then_taken;
 mod repeats;
 mod repeats_window;
 mod replay;
