@@ -52,6 +52,10 @@ pub enum Refusal {
     DeadLettersFull,
     /// No event can be made of an authentic callback, and dead letters cannot be written.
     DeadLettersUnhealthy,
+    /// An authentic callback is of a kind that is to be passed on, and there is no room among the other events.
+    OtherEventsFull,
+    /// An authentic callback is of a kind that is to be passed on, and other events cannot be written.
+    OtherEventsUnhealthy,
     /// As many authentic callbacks wait as the configuration allows, or their bytes or those of unfinished bodies are too many.
     TooManyInFlight,
     /// Kafka did not acknowledge within the deadline.
@@ -74,7 +78,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, for tables and tests.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::NotUtf8,
         Self::NotJson,
         Self::NotObject,
@@ -98,6 +102,8 @@ impl Refusal {
         Self::MemberInvalid,
         Self::DeadLettersFull,
         Self::DeadLettersUnhealthy,
+        Self::OtherEventsFull,
+        Self::OtherEventsUnhealthy,
         Self::TooManyInFlight,
         Self::AckDeadline,
         Self::QueueFull,
@@ -131,6 +137,8 @@ impl Refusal {
             | Self::MemberInvalid
             | Self::DeadLettersFull
             | Self::DeadLettersUnhealthy
+            | Self::OtherEventsFull
+            | Self::OtherEventsUnhealthy
             | Self::TooManyInFlight
             | Self::AckDeadline
             | Self::QueueFull
@@ -170,6 +178,8 @@ impl Refusal {
             Self::MemberInvalid => "member_invalid",
             Self::DeadLettersFull => "dead_letters_full",
             Self::DeadLettersUnhealthy => "dead_letters_unhealthy",
+            Self::OtherEventsFull => "other_events_full",
+            Self::OtherEventsUnhealthy => "other_events_unhealthy",
             Self::TooManyInFlight => "too_many_in_flight",
             Self::AckDeadline => "ack_deadline",
             Self::QueueFull => "queue_full",

@@ -15,7 +15,7 @@ use recording_bridge::callback::{
     Scope, Window, authenticate,
 };
 use recording_bridge::event::{STREAM_ID_BYTES_MAX, Timestamp};
-use recording_bridge::http::letter;
+use recording_bridge::http::{letter, other};
 use recording_bridge::message::Message;
 use serde_json::{Value, json};
 
@@ -197,10 +197,10 @@ fn honest(case: &Case<'_>, text: &str, keyring: &Keyring) {
             assert!(domain.as_str().is_some_and(|name| name.eq_ignore_ascii_case(DOMAIN)), "accepted for {domain}");
         }
     }
-    let Some(message) = outcome(&authentic, value.as_ref(), first.len()) else { return };
+    let message = outcome(&authentic, value.as_ref(), first.len());
     hides_every_secret(case, &message);
     let again = authenticate(second.as_bytes(), keyring, window(), now()).expect("it differs in t and sign alone");
-    let again = outcome(&again, None, second.len()).expect("t and sign are no facts");
+    let again = outcome(&again, None, second.len());
     assert_eq!(message, again, "the same facts make other bytes");
 }
 
@@ -209,20 +209,24 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
-/// The message or letter that an authentic callback becomes, after a look at it; `None` if there is nothing to say.
-fn outcome(authentic: &AuthenticCallback<'_>, value: Option<&Value>, body_bytes: usize) -> Option<Message> {
+/// The message or letter that an authentic callback becomes, after a look at it.
+fn outcome(authentic: &AuthenticCallback<'_>, value: Option<&Value>, body_bytes: usize) -> Message {
     let redaction = Redaction::default();
     let kind = value.map(|value| number(&value["event_type"]));
     match authentic.normalise(&redaction, Published::default()) {
-        Ok(Normalised::Ignored(_)) => {
+        Ok(Normalised::Ignored(ignored)) => {
             assert!(!matches!(kind, Some(Some(100 | 332 | 341))), "{kind:?} is ignored");
-            None
+            let message = other::write(authentic, &ignored, &redaction, now());
+            let written = valid(other_schema(), message.payload());
+            bounded(&message, PAYLOAD_BYTES_MAX + 4 * 1024);
+            assert!(kind.is_none_or(|kind| kind == number(&written["event_type"])), "{kind:?} becomes {written}");
+            message
         }
         Ok(Normalised::Recording { event, .. }) => {
             assert!(kind.is_none_or(|kind| kind == Some(100)), "{kind:?} becomes a recording");
             let message = Message::encode(&event, now());
             published(&message, &event.event_id().to_string(), event_schema(), value, body_bytes);
-            Some(message)
+            message
         }
         Ok(Normalised::Notice { notice, .. }) => {
             let (number, schema) = match notice.form().kind {
@@ -233,7 +237,7 @@ fn outcome(authentic: &AuthenticCallback<'_>, value: Option<&Value>, body_bytes:
             assert!(kind.is_none_or(|kind| kind == Some(number)), "{kind:?} becomes {}", notice.form().kind);
             let message = Message::encode_notice(&notice, now());
             published(&message, &notice.event_id().to_string(), schema, value, body_bytes);
-            Some(message)
+            message
         }
         Err(unusable) => {
             let letter = letter::write(authentic, unusable, &redaction, now());
@@ -242,7 +246,7 @@ fn outcome(authentic: &AuthenticCallback<'_>, value: Option<&Value>, body_bytes:
             for name in ["t", "sign"] {
                 assert!(written["payload"].get(name).is_none(), "{name} is in a letter");
             }
-            Some(letter)
+            letter
         }
     }
 }
@@ -306,6 +310,11 @@ fn status_schema() -> &'static Validator {
 fn exception_schema() -> &'static Validator {
     static SCHEMA: OnceLock<Validator> = OnceLock::new();
     SCHEMA.get_or_init(|| compiled(include_str!("../../schema/recording-exception.v1.schema.json")))
+}
+
+fn other_schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| compiled(include_str!("../../schema/other-event.v1.schema.json")))
 }
 
 fn letter_schema() -> &'static Validator {

@@ -35,8 +35,8 @@ use crate::shutdown::{Hangup, Shutdown, Signals};
 pub use drain::{Ending, Progress, SpoolDrain};
 use files::Files;
 pub(crate) use memory::keep_private;
-pub(crate) use spools::DEAD_LETTERS;
 pub use spools::SpoolError;
+pub(crate) use spools::{DEAD_LETTERS, OTHER_EVENTS};
 
 /// Part of the grace that is kept for the producer's flush after the last request, if every request has its deadline
 /// before it.
@@ -135,8 +135,18 @@ impl App {
         };
         let letter_producers = Box::new(producers.for_dead_letters());
         let (counted, timed) = (Arc::clone(&metrics), Arc::clone(&clock));
-        let delivery = Delivery::start(Box::new(producers), Some(letter_producers), spools, counted, timed, settings)
-            .map_err(AppError::Producer)?;
+        let other_events = producers.for_other_events();
+        let opened = other_events.is_some().then(|| spools::open_other_events(&config.spool));
+        let opened = opened.transpose().map_err(AppError::Spool)?;
+        if opened.is_none() {
+            spools::look_for_other_events(&config.spool);
+        }
+        let mut delivery =
+            Delivery::start(Box::new(producers), Some(letter_producers), spools, counted, timed, settings)
+                .map_err(AppError::Producer)?;
+        if let (Some(producers), Some(spool)) = (other_events, opened) {
+            delivery = delivery.passing_on(Box::new(producers), spool).map_err(AppError::Producer)?;
+        }
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;
         let wired = Wired {

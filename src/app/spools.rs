@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::config::SpoolConfig;
 use crate::delivery::Spools;
+use crate::spool::inspect::survey;
 use crate::spool::{Config, Directory, Holder, Id, OpenError, SEGMENT_BYTES, Spool};
 
 /// Folder of the dead letters inside the spool's own.
 pub(crate) const DEAD_LETTERS: &str = "dead-letters";
+/// Folder of the other events, likewise.
+pub(crate) const OTHER_EVENTS: &str = "other-events";
 
 /// Why the spool cannot be used.
 #[derive(Debug)]
@@ -58,19 +61,39 @@ pub(super) fn open(config: &SpoolConfig) -> Result<Option<Spools<Directory>>, Sp
 /// Both spools of a folder, whether they are switched off or not. What an orphan's watermark says is not believed.
 pub(super) fn open_both(config: &SpoolConfig, is_orphan: bool) -> Result<Spools<Directory>, SpoolError> {
     let directory = &config.directory;
-    let owner = random_id().map_err(|error| fault(directory, Cause::Folder(error)))?;
-    let limits = |bytes_max, disk_free_min, allocate_at_start| Config {
-        bytes_max,
-        disk_free_min,
-        segment_bytes: SEGMENT_BYTES,
-        owner,
-        allocate_at_start,
-    };
-    let limits_of_messages = limits(config.bytes_max, config.disk_free_min, false);
-    let messages = open_one(directory, limits_of_messages, is_orphan)?;
+    let owner = owner(directory)?;
+    let messages = open_one(directory, limits(owner, config.bytes_max, config.disk_free_min), is_orphan)?;
     // Room for the first dead letters is taken now, since a disk that is full later leaves none.
-    let dead_letters = open_one(&directory.join(DEAD_LETTERS), limits(config.dead_letter_bytes_max, 0, true), false)?;
+    let limits = Config { allocate_at_start: true, ..limits(owner, config.dead_letter_bytes_max, 0) };
+    let dead_letters = open_one(&directory.join(DEAD_LETTERS), limits, false)?;
     Ok(Spools { messages, dead_letters })
+}
+
+/// The spool of other events. It leaves as much of the disk free as that of events, which so has room when this is full.
+pub(super) fn open_other_events(config: &SpoolConfig) -> Result<Spool<Directory>, SpoolError> {
+    let directory = config.directory.join(OTHER_EVENTS);
+    let owner = owner(&directory)?;
+    open_one(&directory, limits(owner, config.other_events_bytes_max, config.disk_free_min), false)
+}
+
+/// Says so if other events wait that nobody is going to publish.
+pub(super) fn look_for_other_events(config: &SpoolConfig) {
+    let directory = config.directory.join(OTHER_EVENTS);
+    let segments = survey(&Directory::at(&directory)).map_or(0, |found| found.files.len());
+    if segments > 0 {
+        let directory = directory.display();
+        tracing::warn!(
+            %directory, segments, "other events may wait here: without kafka.other_events_topic they are not published"
+        );
+    }
+}
+
+fn limits(owner: Id, bytes_max: u64, disk_free_min: u64) -> Config {
+    Config { bytes_max, disk_free_min, segment_bytes: SEGMENT_BYTES, owner, allocate_at_start: false }
+}
+
+fn owner(directory: &Path) -> Result<Id, SpoolError> {
+    random_id().map_err(|error| fault(directory, Cause::Folder(error)))
 }
 
 fn open_one(directory: &Path, limits: Config, is_orphan: bool) -> Result<Spool<Directory>, SpoolError> {

@@ -168,8 +168,11 @@ impl<'a> AuthenticCallback<'a> {
     /// # Errors
     /// If `event_type` is absent or not an integer.
     pub fn kind(&self) -> Result<Kind, Unusable> {
-        let number = integer::<u64>(&self.members, "event_type")?.ok_or(Unusable::missing("event_type"))?;
-        Ok(Kind::of(number))
+        self.event_type().map(Kind::of)
+    }
+
+    fn event_type(&self) -> Result<u64, Unusable> {
+        integer::<u64>(&self.members, "event_type")?.ok_or(Unusable::missing("event_type"))
     }
 
     /// Reads the facts: an event to publish, or proof that there is nothing to publish, since the kind is not among those
@@ -178,9 +181,10 @@ impl<'a> AuthenticCallback<'a> {
     /// # Errors
     /// If a needed member is absent, or any known member has the wrong type or lies out of range.
     pub fn normalise(&self, redaction: &Redaction, published: Published) -> Result<Normalised<'a>, Unusable> {
-        let kind = self.kind()?;
+        let number = self.event_type()?;
+        let kind = Kind::of(number);
         if !published.holds(kind) {
-            return Ok(Normalised::Ignored(Ignored(kind)));
+            return Ok(Normalised::Ignored(Ignored(kind, number)));
         }
         match (kind, kinds::reader(kind)) {
             (Kind::Recording, _) => super::normalise::recording(&self.members, redaction),
@@ -188,7 +192,7 @@ impl<'a> AuthenticCallback<'a> {
                 let (notice, members_dropped) = reader.read(&self.members, redaction)?;
                 Ok(Normalised::Notice { notice, members_dropped })
             }
-            (_, None) => Ok(Normalised::Ignored(Ignored(kind))),
+            (_, None) => Ok(Normalised::Ignored(Ignored(kind, number))),
         }
     }
 

@@ -72,15 +72,21 @@ pub struct KeyConfig {
     pub push_domains: Vec<String>,
 }
 
-/// Proof that an authentic callback is of a kind that is not published. Only this module makes one, and it is one
-/// of the two things that a 200 can be made from.
+/// Proof that an authentic callback is of a kind that is not published. Only this module makes one; a 200 can be made
+/// from it, unless such callbacks are to be passed on.
 #[derive(Debug)]
-pub struct Ignored(Kind);
+pub struct Ignored(Kind, u64);
 
 impl Ignored {
     /// What the callback told of.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.0
+    }
+
+    /// The same in the provider's number.
+    #[must_use]
+    pub fn event_type(&self) -> u64 {
+        self.1
     }
 }

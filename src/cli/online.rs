@@ -34,28 +34,32 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
         Err(error) => return findings.fault(format!("no Kafka client can be made: {error}")),
     };
     look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
-    look_at_letters_topic(&client, config, body_bytes_max, &metadata, findings);
+    let aside = [(Some(&config.dead_letter_topic), "dead letter"), (config.other_events_topic.as_ref(), "other event")];
+    for (name, what) in aside {
+        if let Some(name) = name {
+            look_at_topic_aside(&client, (name, what), body_bytes_max, &metadata, findings);
+        }
+    }
 }
 
-/// Nothing that is wrong here is a fault: dead letters then wait on disk. Whether the bridge may write to the topic
-/// cannot be seen without writing to it.
-fn look_at_letters_topic(
+/// Nothing that is wrong here is a fault: dead letters and other events then wait on disk. Whether the bridge may write
+/// to the topic cannot be seen without writing to it.
+fn look_at_topic_aside(
     client: &AdminClient<DefaultClientContext>,
-    config: &Config,
+    (name, what): (&str, &str),
     body_bytes_max: usize,
     metadata: &Metadata,
     findings: &mut Findings,
 ) {
-    let name = &config.dead_letter_topic;
     match topic(metadata, name) {
         Ok(found) => findings.good(format!("topic {name}: {} partition(s)", found.partitions().len())),
-        Err(sentence) => return findings.warning(format!("{sentence}: dead letters will wait on disk")),
+        Err(sentence) => return findings.warning(format!("{sentence}: {what}s will wait on disk")),
     }
     let largest = settings_of(client, name).ok().and_then(|settings| number(&settings, "max.message.bytes"));
     let needed = 4 * body_bytes_max + MESSAGE_OVERHEAD_BYTES;
     if let Some(largest) = largest.filter(|largest| *largest < needed) {
         findings.warning(format!(
-            "topic {name} takes messages of {largest} bytes, but a dead letter can have {needed}: \
+            "topic {name} takes messages of {largest} bytes, but one of the {what}s can have {needed}: \
              a larger one will stay on disk"
         ));
     }

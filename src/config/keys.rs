@@ -34,6 +34,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "brokers",
             "topic",
             "dead_letter_topic",
+            "other_events_topic",
             "ack_deadline",
             "queue_bytes_max",
             "watchdog",
@@ -45,7 +46,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
     ("kafka.tls", &["ca_file", "certificate_file", "key_file"]),
     ("kafka.sasl", &["mechanism", "username", "password_file"]),
     ("repeats", &["period", "entries_max"]),
-    ("spool", &["enabled", "directory", "bytes_max", "disk_free_min", "dead_letter_bytes_max"]),
+    (
+        "spool",
+        &["enabled", "directory", "bytes_max", "disk_free_min", "dead_letter_bytes_max", "other_events_bytes_max"],
+    ),
     ("shutdown", &["drain_delay", "grace"]),
     ("log", &["level", "format"]),
 ];

@@ -66,6 +66,8 @@ pub struct SpoolConfig {
     pub disk_free_min: u64,
     /// Most bytes of dead letters.
     pub dead_letter_bytes_max: u64,
+    /// Most bytes of other events.
+    pub other_events_bytes_max: u64,
 }
 
 impl SpoolConfig {
@@ -84,6 +86,7 @@ impl Default for SpoolConfig {
             bytes_max: 4 << 30,
             disk_free_min: 256 << 20,
             dead_letter_bytes_max: 256 << 20,
+            other_events_bytes_max: 256 << 20,
         }
     }
 }

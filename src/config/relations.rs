@@ -127,6 +127,24 @@ fn addresses(relations: &mut Relations<'_>, config: &Config) {
         let reason = "consumers of events cannot read dead letters";
         different(relations, "kafka.dead_letter_topic", "kafka.topic", reason);
     }
+    other_events(relations, config);
+}
+
+fn other_events(relations: &mut Relations<'_>, config: &Config) {
+    const TOPIC: &str = "kafka.other_events_topic";
+    let Some(topic) = &config.kafka.other_events_topic else { return };
+    let reason = "callbacks of other kinds are neither events nor dead letters";
+    for (other, name) in
+        [("kafka.topic", &config.kafka.topic), ("kafka.dead_letter_topic", &config.kafka.dead_letter_topic)]
+    {
+        if topic == name {
+            different(relations, TOPIC, other, reason);
+        }
+    }
+    if !config.spool.enabled && relations.reader.is_sound(TOPIC) && relations.reader.is_sound("spool.enabled") {
+        let sentence = "needs spool.enabled: callbacks of other kinds are written to disk before they are published";
+        relations.broken(TOPIC, sentence.to_owned());
+    }
 }
 
 /// Whether a second listener would find its address in use. The unspecified address takes all of its family, and

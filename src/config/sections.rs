@@ -198,6 +198,7 @@ fn kafka(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> kafka::Config
         dead_letter_topic: reader
             .scalar(section, "dead_letter_topic", scalars::topic)
             .unwrap_or(default.dead_letter_topic),
+        other_events_topic: reader.scalar(section, "other_events_topic", scalars::topic),
         ack_deadline: reader.scalar(section, "ack_deadline", scalars::period).unwrap_or(default.ack_deadline),
         queue_bytes_max: reader
             .scalar(section, "queue_bytes_max", scalars::size(QUEUE_BYTES_MIN, QUEUE_BYTES_MAX, ""))
@@ -292,6 +293,7 @@ fn spool(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> SpoolConfig {
         bytes_max: bytes("bytes_max", SPOOL_BYTES_MIN, default.bytes_max),
         disk_free_min: bytes("disk_free_min", 0, default.disk_free_min),
         dead_letter_bytes_max: bytes("dead_letter_bytes_max", SPOOL_BYTES_MIN, default.dead_letter_bytes_max),
+        other_events_bytes_max: bytes("other_events_bytes_max", SPOOL_BYTES_MIN, default.other_events_bytes_max),
         enabled: reader.scalar(section, "enabled", scalars::word(SWITCH)).unwrap_or(default.enabled),
         directory: reader.scalar(section, "directory", scalars::file(folder)).unwrap_or(default.directory),
     }

@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::spool::{Spool, Storage, Synced};
 use gate::Shared;
 use ladder::Denial;
-use letters::Desk;
+use letters::{Desk, Shelf};
 pub use letters::{SetAside, SetAsideError};
 use repeats::Arrival;
 
@@ -141,6 +141,8 @@ impl From<Denial> for DeliveryError {
 #[derive(Clone)]
 pub struct Delivery {
     shared: Arc<Shared>,
+    /// Where callbacks of other kinds go; without it they are only counted.
+    other_events: Option<Arc<Desk>>,
 }
 
 impl Delivery {
@@ -162,13 +164,29 @@ impl Delivery {
         producers.check()?;
         let recovered = spools.as_ref().map(|spools| workers::recovered(&spools.messages));
         let monitor = spools.as_ref().map(|spools| spools.messages.monitor.clone());
-        let desk = spools.as_ref().map(|spools| Desk::of(spools.dead_letters.monitor.clone()));
+        let desk = spools.as_ref().map(|spools| Desk::of(Shelf::DeadLetters, spools.dead_letters.monitor.clone()));
         let shared = Shared::new(producers, recovered, monitor, desk, metrics, clock, config);
         // The first producer is made before anything is accepted: a callback must not meet a gate without one.
         shared.tick();
         workers::start_waiting_producers(&shared);
         workers::start(&shared, spools, letter_producers)?;
-        Ok(Self { shared })
+        Ok(Self { shared, other_events: None })
+    }
+
+    /// Passes callbacks of kinds that are not published on to the topic of `producers`, by way of `spool`. Nothing else
+    /// touches what is wrong with either.
+    ///
+    /// # Errors
+    /// If a thread cannot be had.
+    pub fn passing_on<S: Storage>(
+        mut self,
+        producers: Box<dyn Producers>,
+        spool: Spool<S>,
+    ) -> Result<Self, StartError> {
+        let desk = Desk::of(Shelf::OtherEvents, spool.monitor);
+        workers::start_passing_on(&self.shared, &desk, producers, (spool.writer, spool.drain))?;
+        self.other_events = Some(desk);
+        Ok(self)
     }
 
     /// Delivers a message that was accepted at `accepted_at`, unless it repeats one of late: then its receipt is that
@@ -192,10 +210,22 @@ impl Delivery {
     /// # Errors
     /// If the letter is not synced in that spool, whatever the reason.
     pub async fn set_aside(&self, letter: Message, accepted_at: Timestamp) -> Result<SetAside, SetAsideError> {
-        let desk = self.shared.letters.as_ref().ok_or(SetAsideError::Off)?;
-        let outcome = desk.hand_in(letter, accepted_at)?;
-        // Every letter that was handed in is answered by the appender; one that is gone answers nobody.
-        outcome.await.unwrap_or(Err(SetAsideError::Stopping))
+        hand_in(self.shared.letters.as_deref(), letter, accepted_at).await
+    }
+
+    /// Whether callbacks of other kinds have a place to go.
+    #[must_use]
+    pub fn passes_on(&self) -> bool {
+        self.other_events.is_some()
+    }
+
+    /// Passes a callback on that is of a kind which is not published: to the spool of other events, and from there to
+    /// their topic.
+    ///
+    /// # Errors
+    /// If it is not synced in that spool, whatever the reason.
+    pub async fn pass_on(&self, message: Message, accepted_at: Timestamp) -> Result<SetAside, SetAsideError> {
+        hand_in(self.other_events.as_deref(), message, accepted_at).await
     }
 
     /// Whether a receipt could be had now.
@@ -222,7 +252,7 @@ impl Delivery {
     /// Brings the gauges up to date that nothing else does.
     pub fn observe(&self) {
         self.shared.observe();
-        if let Some(desk) = &self.shared.letters {
+        for desk in self.desks() {
             desk.observe(&self.shared.metrics, self.shared.wall());
         }
     }
@@ -231,10 +261,19 @@ impl Delivery {
     /// to the spool. Returns when every message has its answer. Blocks.
     pub fn stop(&self, deadline: Duration, is_urgent: impl Fn() -> bool) {
         self.shared.stop(deadline, &is_urgent);
-        if let Some(desk) = &self.shared.letters {
-            desk.stop();
-        }
+        self.desks().for_each(Desk::close);
+        self.desks().for_each(Desk::await_ended);
     }
+
+    fn desks(&self) -> impl Iterator<Item = &Desk> {
+        self.shared.letters.as_deref().into_iter().chain(self.other_events.as_deref())
+    }
+}
+
+async fn hand_in(desk: Option<&Desk>, letter: Message, accepted_at: Timestamp) -> Result<SetAside, SetAsideError> {
+    let outcome = desk.ok_or(SetAsideError::Off)?.hand_in(letter, accepted_at)?;
+    // Every letter that was handed in is answered by the appender; one that is gone answers nobody.
+    outcome.await.unwrap_or(Err(SetAsideError::Stopping))
 }
 
 impl std::fmt::Debug for Delivery {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::gate::{Append, DrainJob, Gate, Grounds, Shared, lane};
 use super::ladder::{FrameHead, Generation, Purpose, Recovered, Sequence, SpoolFault};
-use super::letters::{self, Drainer};
+use super::letters::{self, Desk, Drainer};
 use super::window::Stretch;
 use super::{Spools, link::Link};
 use crate::kafka::{ProbeError, Producer, Producers, StartError};
@@ -64,6 +64,19 @@ pub(super) fn start<S: Storage>(
         }
     }
     Ok(())
+}
+
+/// The two threads of the other events.
+pub(super) fn start_passing_on<S: Storage>(
+    shared: &Arc<Shared>,
+    desk: &Arc<Desk>,
+    producers: Box<dyn Producers>,
+    (writer, drain): (Writer<S>, Drain<S>),
+) -> Result<(), StartError> {
+    let drainer = Drainer::new(shared, desk, producers, drain);
+    spawn("other-drainer", shared, move |_| letters::drain(drainer))?;
+    let desk = Arc::clone(desk);
+    spawn("other-appender", shared, move |shared| letters::append(shared, &desk, writer))
 }
 
 fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce(&Arc<Shared>) + Send + 'static) -> Result<(), StartError> {

@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::places::Work;
-use crate::callback::Ignored;
+use crate::callback::{Ignored, Kind};
 use crate::clock::Clock;
 use crate::delivery::{Receipt, SetAside};
 use crate::event::EventId;
@@ -29,11 +29,13 @@ const RETRY_AFTER: &str = "60";
 const REFUSAL_LINES_PER_SECOND: u64 = 20;
 
 /// How a callback ended. A 200 can be made from a receipt, from proof that there is nothing to publish, or from proof
-/// that a callback which makes no event was set aside; there is no fourth way.
+/// that a callback which makes no event was set aside, among the dead letters or the other events; there is no fourth way.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Accepted(Receipt),
     Ignored(Ignored),
+    /// Of which kind it is, and the proof that it is synced among the other events.
+    PassedOn(#[expect(dead_code, reason = "it is there to be had, not to be looked at")] SetAside, Kind),
     /// Why it makes no event, and the proof that it is synced among the dead letters.
     DeadLettered(#[expect(dead_code, reason = "it is there to be had, not to be looked at")] SetAside, Refusal),
     Refused(Refusal),
@@ -46,6 +48,7 @@ impl Verdict {
             Self::Accepted(receipt) if receipt.place().is_some() => Outcome::Accepted,
             Self::Accepted(_) => Outcome::Spooled,
             Self::Ignored(ignored) => Outcome::Ignored(ignored.kind()),
+            Self::PassedOn(_, kind) => Outcome::PassedOn(*kind),
             Self::DeadLettered(_, reason) => Outcome::DeadLettered(*reason),
             Self::Refused(refusal) => Outcome::Refused(*refusal),
         }
@@ -133,6 +136,10 @@ impl InFlight {
             }
             Verdict::Ignored(ignored) => {
                 tracing::debug!(kind = ignored.kind().label(), "ignored");
+                acknowledged()
+            }
+            Verdict::PassedOn(_, kind) => {
+                tracing::debug!(kind = kind.label(), "passed on");
                 acknowledged()
             }
             Verdict::DeadLettered(_, reason) => {

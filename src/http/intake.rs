@@ -17,10 +17,10 @@ use super::answer::{Answer, InFlight, LineLimit, Subject, Verdict};
 use super::budget::{Budget, Share};
 use super::places::Work;
 use super::unstoppable::{Panicked, Unstoppable};
-use super::{Config, Readiness, admin, head, letter};
+use super::{Config, Readiness, admin, head, letter, other};
 use crate::callback::{
-    self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Malformed, Normalised, Published, Redaction, Rejection,
-    Window,
+    self, ActiveKeyring, ClockOffset, Inauthentic, Keyring, Kind, Malformed, Normalised, Published, Redaction,
+    Rejection, Window,
 };
 use crate::clock::Clock;
 use crate::delivery::{Delivery, DeliveryError, SetAsideError};
@@ -67,8 +67,17 @@ pub struct Intake {
 /// What a body comes to, before anything is sent.
 enum Judged {
     Publish(Message, Timestamp, Subject),
-    SetAside(Message, Timestamp, Refusal, Subject),
+    SetAside(Message, Timestamp, Aside, Subject),
     Settled(Verdict, Subject),
+}
+
+/// Why a callback makes no event, and is kept all the same.
+#[derive(Clone, Copy)]
+enum Aside {
+    /// It is unusable: to the dead letters.
+    Unusable(Refusal),
+    /// Its kind is not published: to the other events.
+    Other(Kind),
 }
 
 impl Intake {
@@ -104,11 +113,11 @@ impl Intake {
                 }
                 self.publish(message, accepted_at, subject, in_flight).await
             }
-            Judged::SetAside(mut letter, received_at, reason, subject) => {
+            Judged::SetAside(mut letter, received_at, aside, subject) => {
                 if let Some(parent) = trace_parent {
                     letter.trace(parent);
                 }
-                self.set_aside((letter, received_at, reason), subject, in_flight).await
+                self.set_aside((letter, received_at, aside), subject, in_flight).await
             }
         }
     }
@@ -167,11 +176,15 @@ impl Intake {
             Ok(Normalised::Notice { notice, members_dropped }) => {
                 publish(Message::encode_notice(&notice, received_at), notice.event_id(), members_dropped)
             }
+            Ok(Normalised::Ignored(ignored)) if parts.delivery.passes_on() => {
+                let message = other::write(&authentic, &ignored, &parts.redaction, received_at);
+                Judged::SetAside(message, received_at, Aside::Other(ignored.kind()), Subject::default())
+            }
             Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
             Err(unusable) => {
                 let letter = letter::write(&authentic, unusable, &parts.redaction, received_at);
                 let subject = Subject { member: unusable.member, ..Subject::default() };
-                Judged::SetAside(letter, received_at, unusable.into(), subject)
+                Judged::SetAside(letter, received_at, Aside::Unusable(unusable.into()), subject)
             }
         }
     }
@@ -188,21 +201,31 @@ impl Intake {
         self.conclude(bytes, delivered, subject, in_flight).await
     }
 
-    /// Sets a callback aside of which no event can be made, likewise.
+    /// Sets a callback aside that makes no event, likewise.
     async fn set_aside(
         &self,
-        (letter, received_at, reason): (Message, Timestamp, Refusal),
+        (letter, received_at, aside): (Message, Timestamp, Aside),
         subject: Subject,
         in_flight: InFlight,
     ) -> Answer {
         let (delivery, bytes) = (self.parts.delivery.clone(), letter.size_bytes());
         let kept = async move {
-            match delivery.set_aside(letter, received_at).await {
-                Ok(proof) => Verdict::DeadLettered(proof, reason),
-                Err(SetAsideError::Off) => Verdict::Refused(reason),
-                Err(SetAsideError::Full) => Verdict::Refused(Refusal::DeadLettersFull),
-                Err(SetAsideError::Unhealthy) => Verdict::Refused(Refusal::DeadLettersUnhealthy),
-                Err(SetAsideError::Stopping) => Verdict::Refused(Refusal::ShuttingDown),
+            match aside {
+                Aside::Unusable(reason) => match delivery.set_aside(letter, received_at).await {
+                    Ok(proof) => Verdict::DeadLettered(proof, reason),
+                    Err(SetAsideError::Off) => Verdict::Refused(reason),
+                    Err(SetAsideError::Full) => Verdict::Refused(Refusal::DeadLettersFull),
+                    Err(SetAsideError::Unhealthy) => Verdict::Refused(Refusal::DeadLettersUnhealthy),
+                    Err(SetAsideError::Stopping) => Verdict::Refused(Refusal::ShuttingDown),
+                },
+                Aside::Other(kind) => match delivery.pass_on(letter, received_at).await {
+                    Ok(proof) => Verdict::PassedOn(proof, kind),
+                    Err(SetAsideError::Full) => Verdict::Refused(Refusal::OtherEventsFull),
+                    Err(SetAsideError::Off | SetAsideError::Unhealthy) => {
+                        Verdict::Refused(Refusal::OtherEventsUnhealthy)
+                    }
+                    Err(SetAsideError::Stopping) => Verdict::Refused(Refusal::ShuttingDown),
+                },
             }
         };
         self.conclude(bytes, kept, subject, in_flight).await

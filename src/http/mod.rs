@@ -2,8 +2,8 @@
 //!
 //! [`server`] accepts connections within limits, `places` says who gives way when there are too many, [`tls`] encrypts
 //! them where asked to, with a `certificate` that may be replaced, `head` judges a request's head, [`intake`] takes a callback from
-//! its body to its outcome, [`letter`] words why one makes no event, `answer` alone turns an outcome into a status, a label and a log line, and [`admin`]
-//! answers operators. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
+//! its body to its outcome, [`letter`] words why one makes no event, [`other`] what one of another kind becomes, `answer`
+//! alone turns an outcome into a status, a label and a log line, and [`admin`] answers operators. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
 //!
 //! This module does not know Kafka: it hands a message to `delivery` and gets a receipt or an error.
 
@@ -15,6 +15,7 @@ mod head;
 pub mod intake;
 pub mod letter;
 mod network;
+pub mod other;
 mod patience;
 mod places;
 pub mod server;

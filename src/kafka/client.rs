@@ -59,11 +59,21 @@ impl LibrdkafkaProducers {
         })
     }
 
-    /// For the dead-letter topic. What one of the two finds in the files counts for both.
+    /// For the dead-letter topic. What one of them finds in the files counts for all.
     #[must_use]
     pub fn for_dead_letters(&self) -> Self {
+        self.for_topic(&self.config.dead_letter_topic)
+    }
+
+    /// For the topic of other events, if there is one, likewise.
+    #[must_use]
+    pub fn for_other_events(&self) -> Option<Self> {
+        self.config.other_events_topic.as_ref().map(|topic| self.for_topic(topic))
+    }
+
+    fn for_topic(&self, topic: &str) -> Self {
         Self {
-            topic: self.config.dead_letter_topic.as_str().into(),
+            topic: topic.into(),
             credentials: Arc::clone(&self.credentials),
             config: Arc::clone(&self.config),
             complaints: Arc::default(),

@@ -49,6 +49,8 @@ pub struct Config {
     pub topic: String,
     /// Topic of callbacks of which no event could be made.
     pub dead_letter_topic: String,
+    /// Topic of callbacks of kinds that are not published; without it they are only counted.
+    pub other_events_topic: Option<String>,
     /// How long a callback waits for the acknowledgement of Kafka.
     pub ack_deadline: Duration,
     /// Most bytes of messages in the producer's queue.
@@ -71,6 +73,7 @@ impl Config {
             brokers,
             topic,
             dead_letter_topic: "recordings.dead-letter".to_owned(),
+            other_events_topic: None,
             ack_deadline: Duration::from_secs(5),
             queue_bytes_max: 64 * 1024 * 1024,
             watchdog: Duration::from_secs(60),

@@ -48,11 +48,6 @@ impl Message {
     /// The dead letter of a callback. Its key is the stream; without one it has none.
     #[must_use]
     pub fn dead_letter(letter: &DeadLetter<'_>) -> Self {
-        let source = match letter.app_id {
-            Some(app_id) => format!("/{PROVIDER}/{app_id}"),
-            None => format!("/{PROVIDER}"),
-        };
-        let stream = letter.stream_id.map(|stream| Bytes::from(stream.as_str().to_owned())).unwrap_or_default();
         let wire = WireLetter {
             reason: letter.reason,
             detail: letter.detail,
@@ -60,7 +55,7 @@ impl Message {
             received_at: letter.received_at,
             payload: letter.payload,
         };
-        written(&wire, stream, source.into())
+        written(&wire, key(letter.stream_id), source(letter.app_id))
     }
 
     /// The dead letter of a message that Kafka refuses for good, for this `reason`: the event stands in it as it
@@ -90,20 +85,39 @@ impl Message {
     }
 }
 
-/// The identity is a digest of all but the time of receipt: the same letter has the same one, however often it comes.
-fn written(wire: &WireLetter<'_>, key: Bytes, source: Bytes) -> Message {
-    let payload = serde_json::to_vec(wire).expect("names are strings, and the payload was read as JSON");
-    let identity = format!("{}\n{}\n{}", wire.reason, wire.detail, wire.payload.get());
+/// The key of a callback's stream, if it names one.
+pub(super) fn key(stream_id: Option<&StreamId<'_>>) -> Bytes {
+    stream_id.map(|stream| Bytes::from(stream.as_str().to_owned())).unwrap_or_default()
+}
+
+/// The header `ce_source` of a callback's account, if it names one.
+pub(super) fn source(app_id: Option<u64>) -> Bytes {
+    match app_id {
+        Some(app_id) => format!("/{PROVIDER}/{app_id}").into(),
+        None => format!("/{PROVIDER}").into(),
+    }
+}
+
+/// The headers that everything has; the identity is a digest of `identity`.
+pub(super) fn headers(kind: &str, identity: &str, source: Bytes, key: &Bytes) -> Vec<Header> {
     let mut headers = vec![
         Header::new("ce_specversion", &b"1.0"[..]),
         Header::new("ce_id", super::Hex(super::digest(identity.as_bytes())).to_string()),
-        Header::new("ce_type", KIND.as_bytes()),
+        Header::new("ce_type", kind.to_owned()),
         Header::new("ce_source", source),
     ];
     if !key.is_empty() {
         headers.push(Header::new("ce_subject", key.clone()));
     }
     headers.push(Header::new("content-type", &b"application/json"[..]));
+    headers
+}
+
+/// The identity is a digest of all but the time of receipt: the same letter has the same one, however often it comes.
+fn written(wire: &WireLetter<'_>, key: Bytes, source: Bytes) -> Message {
+    let payload = serde_json::to_vec(wire).expect("names are strings, and the payload was read as JSON");
+    let identity = format!("{}\n{}\n{}", wire.reason, wire.detail, wire.payload.get());
+    let mut headers = headers(KIND, &identity, source, &key);
     headers.push(Header::new(RECEIVED_AT, wire.received_at.to_string()));
     Message::from_parts(key, payload.into(), headers)
 }

@@ -7,6 +7,7 @@
 mod again;
 mod letter;
 mod notice;
+mod other;
 mod trace;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::event::{EventId, RecordingEvent, Scalar, Timestamp};
 pub use again::REPLAYED;
 pub use letter::{DeadLetter, KIND as DEAD_LETTER};
+pub use other::{EVENT_TYPE, LEFT_OUT, OtherEvent};
 pub use trace::{TRACE_PARENT, TraceParent};
 
 /// Name of the value's schema, also its first member.

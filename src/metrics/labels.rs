@@ -14,6 +14,8 @@ pub enum Outcome {
     Duplicate,
     /// Authentic, of a kind that is not published.
     Ignored(Kind),
+    /// Authentic, of a kind that is not published: synced among the other events.
+    PassedOn(Kind),
     /// Authentic, and no event can be made of it: synced among the dead letters. The reason is the one for which it
     /// would have been refused without them.
     DeadLettered(Refusal),
@@ -31,6 +33,7 @@ impl Outcome {
             Self::Accepted | Self::Spooled => "accepted",
             Self::Duplicate => "duplicate",
             Self::Ignored(_) => "ignored",
+            Self::PassedOn(_) => "passed_on",
             Self::DeadLettered(_) => "dead_lettered",
             Self::Refused(_) => "refused",
             Self::Unresolved => "unresolved",
@@ -44,7 +47,7 @@ impl Outcome {
             Self::Accepted => "kafka",
             Self::Spooled => "spool",
             Self::Duplicate => "repeat",
-            Self::Ignored(kind) => kind.label(),
+            Self::Ignored(kind) | Self::PassedOn(kind) => kind.label(),
             Self::DeadLettered(refusal) | Self::Refused(refusal) => refusal.label(),
             Self::Unresolved => "dropped",
         }

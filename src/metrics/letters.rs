@@ -1,10 +1,10 @@
-//! Metrics of the dead letters.
+//! Metrics of the dead letters, and the same of the other events.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::Declare;
 
-/// How the publishing of dead letters goes, and why it does not.
+/// How the publishing of dead letters, or of other events, goes, and why it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetterState {
     /// Everything is published, or kept because the topic refuses it.
@@ -53,7 +53,7 @@ impl LetterState {
     }
 }
 
-/// Metrics of the dead letters.
+/// Metrics of the dead letters, or of the other events.
 pub struct LetterMetrics {
     frames: IntGauge,
     bytes: IntGauge,
@@ -94,32 +94,32 @@ pub struct LetterGauges {
 }
 
 impl LetterMetrics {
-    pub(super) fn new(declare: &mut Declare, failures: &[&str]) -> Self {
+    /// `name` begins the name of each metric, and `what` is what its help speaks of.
+    pub(super) fn new(declare: &mut Declare, (name, what): (&str, &str), failures: &[&str]) -> Self {
+        let named = |end: &str| format!("{name}{end}");
+        let help = |end: &str| format!("{what} {end}");
         let metrics = Self {
-            frames: declare.gauge("dead_letters", "Dead letters that are not published yet."),
-            bytes: declare.gauge("dead_letters_bytes", "Bytes that dead letters take on disk."),
-            bytes_max: declare.gauge("dead_letters_bytes_max", "Bytes that dead letters may take on disk."),
+            frames: declare.gauge(name, &help("that are not published yet.")),
+            bytes: declare.gauge(&named("_bytes"), &help("on disk, in bytes.")),
+            bytes_max: declare.gauge(&named("_bytes_max"), &help("that the disk may take, in bytes.")),
             oldest_seconds: declare
-                .gauge("dead_letters_oldest_age_seconds", "Age of the oldest dead letter that is not published yet."),
-            damaged: declare
-                .gauge("dead_letters_damaged_stretches", "Stretches of dead letters that could not be read."),
+                .gauge(&named("_oldest_age_seconds"), &help("that are not published yet: the age of the oldest.")),
+            damaged: declare.gauge(&named("_damaged_stretches"), &help("that could not be read, in stretches.")),
             set_aside: declare
-                .gauge("dead_letters_segments_set_aside", "Damaged files of dead letters that are kept for a human."),
-            healthy: declare.gauge("dead_letters_healthy", "Whether a dead letter could be written now: 1 or 0."),
-            appended: declare.counter("dead_letters_appended_total", "Dead letters written and synced."),
-            append_failures: declare
-                .counter("dead_letters_append_failures_total", "Dead letters that could not be written."),
-            published: declare.counter("dead_letters_published_total", "Dead letters acknowledged by their topic."),
-            refused: declare
-                .gauge("dead_letters_refused", "Dead letters that their topic refuses for good, kept on disk."),
+                .gauge(&named("_segments_set_aside"), &help("in damaged files that are kept for a human: the files.")),
+            healthy: declare.gauge(&named("_healthy"), &help("could be written now: 1 or 0.")),
+            appended: declare.counter(&named("_appended_total"), &help("written and synced.")),
+            append_failures: declare.counter(&named("_append_failures_total"), &help("that could not be written.")),
+            published: declare.counter(&named("_published_total"), &help("acknowledged by their topic.")),
+            refused: declare.gauge(&named("_refused"), &help("that their topic refuses for good, kept on disk.")),
             failures: declare.counters(
-                "dead_letters_delivery_failures_total",
-                "Delivery reports of failure of dead letters, by failure.",
+                &named("_delivery_failures_total"),
+                &help("whose delivery was reported as failed, by failure."),
                 &["failure"],
             ),
             state: declare.gauges(
-                "dead_letters_state",
-                "How the publishing of dead letters goes: 1 for the present state.",
+                &named("_state"),
+                &help("and how their publishing goes: 1 for the present state."),
                 &["state"],
             ),
         };

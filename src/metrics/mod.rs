@@ -77,6 +77,8 @@ pub struct Metrics {
     pub spool: SpoolMetrics,
     /// The dead letters.
     pub letters: LetterMetrics,
+    /// The callbacks of other kinds that are passed on.
+    pub other_events: LetterMetrics,
 }
 
 impl Metrics {
@@ -141,7 +143,8 @@ impl Metrics {
             credentials: CredentialMetrics::new(&mut declare),
             repeats: RepeatsMetrics::new(&mut declare),
             spool: SpoolMetrics::new(&mut declare),
-            letters: LetterMetrics::new(&mut declare, failures),
+            letters: LetterMetrics::new(&mut declare, ("dead_letters", "Dead letters"), failures),
+            other_events: LetterMetrics::new(&mut declare, ("other_events", "Other events"), failures),
             registry: declare.registry,
         }
         .completed(failures, librdkafka)
@@ -157,8 +160,14 @@ impl Metrics {
     fn create_known_series(&self, failures: &[&str]) {
         let refusals = Refusal::ALL.into_iter().map(Outcome::Refused);
         let ignored = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Recording).map(Outcome::Ignored);
+        let passed_on = Kind::ALL.into_iter().map(Outcome::PassedOn);
         let dead_lettered = [Refusal::MemberMissing, Refusal::MemberInvalid].map(Outcome::DeadLettered);
-        for outcome in refusals.chain(ignored).chain(dead_lettered).chain([Outcome::Duplicate, Outcome::Unresolved]) {
+        for outcome in refusals
+            .chain(ignored)
+            .chain(passed_on)
+            .chain(dead_lettered)
+            .chain([Outcome::Duplicate, Outcome::Unresolved])
+        {
             self.callbacks.with_label_values(&[outcome.label(), outcome.reason()]);
         }
         for failure in failures {

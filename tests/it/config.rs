@@ -247,8 +247,9 @@ fn every_key_reaches_the_configuration() {
     assert_eq!(paths_of(EVERY_KEY), known.union(&properties).cloned().collect());
     let Config { http, admin, callback, kafka, repeats, spool, shutdown, log } = parse(EVERY_KEY);
     assert_eq!(repeats, window::Config { period: Duration::from_secs(90), entries_max: 1_000 });
-    assert_eq!((spool.enabled, spool.bytes_max, spool.disk_free_min), (false, 1 << 30, 0));
-    assert_eq!(spool.dead_letter_bytes_max, 16 << 20);
+    assert_eq!((spool.enabled, spool.bytes_max, spool.disk_free_min), (true, 1 << 30, 0));
+    assert!(!parse(&format!("{LEAST}spool: {{enabled: false}}")).spool.enabled);
+    assert_eq!((spool.dead_letter_bytes_max, spool.other_events_bytes_max), (16 << 20, 32 << 20));
     assert!(spool.directory.ends_with("var/spool"), "{spool:?}");
     check_http(&http);
     assert_eq!(admin.listen.to_string(), "127.0.0.1:9191");
@@ -290,6 +291,7 @@ fn check_kafka(kafka: kafka::Config) {
     let kafka::Config { brokers, topic, dead_letter_topic, ack_deadline, queue_bytes_max, watchdog, .. } = kafka;
     assert_eq!(brokers, ["a.example.com:9092", "[::1]:9093", "10.0.0.1:1"]);
     assert_eq!((topic.as_str(), dead_letter_topic.as_str()), ("0123", "dead"));
+    assert_eq!(kafka.other_events_topic.as_deref(), Some("other"));
     assert_eq!((ack_deadline, watchdog), (Duration::from_millis(250), Duration::from_secs(7_200)));
     assert_eq!(queue_bytes_max, 2_147_483_648);
     let kafka::TlsConfig { ca_file, certificate_file, key_file } = kafka.tls.expect("tls");

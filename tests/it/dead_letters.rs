@@ -20,7 +20,7 @@ const NOW: u64 = 1_700_000_000;
 /// The message limit of the brokers' and of librdkafka's defaults.
 const MESSAGE_BYTES_MAX: usize = 1_000_000;
 
-fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
@@ -48,14 +48,18 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A golden file: the key, every header, an empty line, the value.
-fn golden(message: &Message) -> String {
+pub(crate) fn golden(message: &Message) -> String {
     let headers = message.headers().iter().map(|header| format!("{}: {}", header.name, text(&header.value)));
     let lines: Vec<String> = [format!("key: {}", text(message.key()))].into_iter().chain(headers).collect();
     format!("{}\n\n{}\n", lines.join("\n"), text(message.payload()))
 }
 
 fn assert_golden(name: &str, message: &Message) {
-    let path = data(&format!("letters/{name}.txt"));
+    assert_golden_in("letters", name, message);
+}
+
+pub(crate) fn assert_golden_in(folder: &str, name: &str, message: &Message) {
+    let path = data(&format!("{folder}/{name}.txt"));
     if std::env::var_os("RECORDING_BRIDGE_BLESS").is_some() {
         fs::write(&path, golden(message)).unwrap();
     }
@@ -74,7 +78,12 @@ fn cases() -> Vec<(String, String)> {
 
 /// What the published schema has to say against a letter.
 pub(crate) fn faults(payload: &[u8]) -> Vec<String> {
-    let schema = fs::read_to_string(data("../../schema/dead-letter.v1.schema.json")).unwrap();
+    faults_by("dead-letter.v1", payload)
+}
+
+/// The same for a schema of this name.
+pub(crate) fn faults_by(schema: &str, payload: &[u8]) -> Vec<String> {
+    let schema = fs::read_to_string(data(&format!("../../schema/{schema}.schema.json"))).unwrap();
     let schema: Value = serde_json::from_str(&schema).unwrap();
     let validator = jsonschema::options().should_validate_formats(true).build(&schema).unwrap();
     let letter: Value = serde_json::from_slice(payload).unwrap();
@@ -210,7 +219,7 @@ fn a_hostile_body_becomes_a_letter_that_is_bounded_and_valid() {
 }
 
 /// A value of any type, nested and quoted at random, with the secret behind a hidden name or without it.
-fn value(random: &mut Random, depth: u64) -> Value {
+pub(crate) fn value(random: &mut Random, depth: u64) -> Value {
     let secret = ["S3CR3T", "token=S3CR3T", "txSecret: S3CR3T; b=1", "a%3FtxSecret%3DS3CR3T"];
     let plain = ["", "a", "直播", "a=1&b=2", "null", "\u{1}\u{7f}\"\\"];
     match random.below(if depth == 0 { 5 } else { 8 }) {

@@ -28,6 +28,7 @@ mod length_extension;
 mod lifecycle;
 mod monitoring;
 mod name_server;
+mod other_events;
 mod outage;
 mod places;
 mod real_dead_letters;

@@ -148,16 +148,20 @@ fn a_missing_topic_is_a_fault_and_is_created_by_nobody() {
 }
 
 #[test]
-fn a_dead_letter_topic_of_small_messages_is_warned_of() {
+fn a_dead_letter_topic_of_small_messages_and_a_missing_one_of_other_events_are_warned_of() {
     let cluster = three_brokers();
     let (name, dead) = (topic_name("checked"), topic_name("checked-dead"));
     cluster.create_topic(&Topic { name: &name, ..SOUND });
     cluster.create_topic(&Topic { name: &dead, properties: &[("max.message.bytes", "100000")], ..SOUND });
-    let kafka = format!("{}, dead_letter_topic: {dead}", plain(&cluster.brokers(), &name));
-    let ended = check_online(Setup::new(&kafka, "").config());
-    let sentence = format!("warning  topic {dead} takes messages of 100000 bytes, but a dead letter can have 270336");
+    let other = topic_name("checked-other");
+    let topics = format!("dead_letter_topic: {dead}, other_events_topic: {other}");
+    let kafka = format!("{}, {topics}", plain(&cluster.brokers(), &name));
+    let ended = check_online(Setup::new(&kafka, "spool: {directory: spool}").config());
+    let small =
+        format!("warning  topic {dead} takes messages of 100000 bytes, but one of the dead letters can have 270336");
+    let missing = format!("warning  there is no topic {other}, or it may not be seen: other events will wait on disk");
     let warned = complaints(&ended);
-    assert!(warned.len() == 1 && warned[0].starts_with(&sentence), "{ended:?}");
+    assert!(warned.len() == 2 && warned[0].starts_with(&small) && warned[1] == missing, "{ended:?}");
     assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 

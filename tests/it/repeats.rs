@@ -55,6 +55,7 @@ fn with_spool(broker: &Broker, folder: &Path) -> Setup {
             bytes_max: 256 << 20,
             disk_free_min: 0,
             dead_letter_bytes_max: 16 << 20,
+            ..SpoolConfig::default()
         };
     })
 }

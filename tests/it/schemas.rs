@@ -124,7 +124,7 @@ fn breaks(released: &Value, new: &Value) -> Vec<String> {
         }
         value
     };
-    for word in ["$schema", "$id", "type", "anyOf", "additionalProperties"] {
+    for word in ["$schema", "$id", "type", "anyOf", "additionalProperties", "propertyNames"] {
         if released.get(word) != new.get(word) {
             faults.push(format!("{word} has changed"));
         }

@@ -158,30 +158,36 @@ fn what_can_be_read_in_files_kept_aside_is_published_and_they_stay() {
 }
 
 #[test]
-fn dead_letters_are_counted_and_left() {
+fn dead_letters_and_other_events_are_counted_and_left() {
     let name = topic("left", 1);
     let folder = tempfile::tempdir().unwrap();
     let config = configure(folder.path(), &name);
     let directory = folder.path().join("orphan");
     drop(write(&directory, 3));
     drop(write(&directory.join("dead-letters"), 2));
+    drop(write(&directory.join("other-events"), 4));
     let ended = drain_orphan(&config, &directory);
     assert_eq!((ended.code, sequences(&name)), (Some(1), vec![1, 2, 3]), "{}{}", ended.stdout, ended.stderr);
     assert!(ended.stderr.contains("2 dead letter(s) are left"), "{}", ended.stderr);
     let shown = run_arguments(&["spool", "show", "--dead-letters", "--dir", directory.to_str().unwrap()]);
     assert_eq!(shown.stdout.lines().count(), 2);
+    assert!(ended.stderr.contains("4 other event(s) are left"), "{}", ended.stderr);
+    let shown = run_arguments(&["spool", "show", "--other-events", "--dir", directory.to_str().unwrap()]);
+    assert_eq!(shown.stdout.lines().count(), 4);
 }
 
 #[test]
-fn dead_letters_are_not_published_as_events() {
+fn dead_letters_and_other_events_are_not_published_as_events() {
     let folder = tempfile::tempdir().unwrap();
     let config = write_config(folder.path(), &plain("127.0.0.1:1", "none"), "");
     let directory = folder.path().join("orphan");
     drop(write(&directory, 0));
-    drop(write(&directory.join("dead-letters"), 1));
-    let ended = drain_orphan(&config, &directory.join("dead-letters"));
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("dead-letters holds dead letters"), "{}", ended.stderr);
+    for (inside, says) in [("dead-letters", "holds dead letters"), ("other-events", "holds other events")] {
+        drop(write(&directory.join(inside), 1));
+        let ended = drain_orphan(&config, &directory.join(inside));
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.stderr.contains(&format!("{inside} {says}")), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use crate::callback::{
 };
 use crate::clock::{Clock as _, SystemClock};
 use crate::event::Timestamp;
+use crate::http::other;
 use crate::message::Message;
 
 /// Seconds from signing to expiry.
@@ -69,10 +70,9 @@ impl Account {
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let fault = |error: std::io::Error| CommandError::Usage(format!("{}: {error}", arguments.file.display()));
     let body = fs::read(&arguments.file).map_err(fault)?;
-    let config = match &arguments.config {
-        Some(path) => read_config(path)?.callback,
-        None => callback::Config::new(Vec::new()),
-    };
+    let config = arguments.config.as_ref().map(|path| read_config(path)).transpose()?;
+    let other_events = config.as_ref().is_some_and(|config| config.kafka.other_events_topic.is_some());
+    let config = config.map_or_else(|| callback::Config::new(Vec::new()), |config| config.callback);
     let keys = arguments.key_file.iter().map(|file| {
         let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let key = KeyConfig { name, file: file.clone(), app_ids: vec![], push_domains: vec![] };
@@ -81,7 +81,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let keyring = Keyring::new(keys.collect::<Result<_, _>>()?);
     let now = arguments.at.unwrap_or_else(|| Timestamp::from(SystemClock.wall()));
     let mut account = Account::default();
-    let answer = explain(&mut account, &body, &keyring, &config, now, arguments.partitions);
+    let there = Destination { partitions: arguments.partitions, other_events };
+    let answer = explain(&mut account, &body, &keyring, &config, now, there);
     for line in &account.lines {
         println!("{line}");
     }
@@ -92,6 +93,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     }
 }
 
+/// Where messages go.
+#[derive(Clone, Copy)]
+struct Destination {
+    partitions: u32,
+    /// Whether there is a topic for kinds that are not published.
+    other_events: bool,
+}
+
 /// Tells of every step, and gives the answer.
 fn explain(
     account: &mut Account,
@@ -99,7 +108,7 @@ fn explain(
     keyring: &Keyring,
     config: &callback::Config,
     now: Timestamp,
-    partitions: u32,
+    there: Destination,
 ) -> String {
     let callback = match AuthenticCallback::assumed_without_signature(body) {
         Ok(callback) => callback,
@@ -116,7 +125,7 @@ fn explain(
     account.step("body", format!("{} bytes, a JSON object of {} members", body.len(), members.len()));
     tell_signature(account, body, &members, keyring, config, now);
     let redaction = Redaction::new(&config.masked_names);
-    let outcome = tell_event(account, &callback, &members, config, &redaction, now, partitions);
+    let outcome = tell_event(account, &callback, &members, config, &redaction, now, there);
     match account.refused {
         Some(reason) => {
             format!("403 ({reason}), sent again by the provider; the rest is what would come of it otherwise")
@@ -189,12 +198,12 @@ fn tell_event(
     config: &callback::Config,
     redaction: &Redaction,
     now: Timestamp,
-    partitions: u32,
+    there: Destination,
 ) -> String {
     if let Ok(kind) = callback.kind() {
         let published = kind.event_kind().filter(|_| config.published_kinds.holds(kind));
-        let fate =
-            published.map_or("acknowledged, counted, not published".to_owned(), |kind| format!("becomes {kind}"));
+        let other = if there.other_events { "passed on to kafka.other_events_topic" } else { "counted, not published" };
+        let fate = published.map_or(format!("acknowledged, {other}"), |kind| format!("becomes {kind}"));
         account.step(
             "kind",
             format!("event_type {}: {}, {fate}", members.get("event_type").unwrap_or(&Value::Null), kind.label()),
@@ -203,6 +212,12 @@ fn tell_event(
     let (message, dropped) = match callback.normalise(redaction, config.published_kinds) {
         Ok(Normalised::Recording { event, members_dropped }) => (Message::encode(&event, now), members_dropped),
         Ok(Normalised::Notice { notice, members_dropped }) => (Message::encode_notice(&notice, now), members_dropped),
+        Ok(Normalised::Ignored(ignored)) if there.other_events => {
+            let message = other::write(callback, &ignored, redaction, now);
+            account.step("payload", String::from_utf8_lossy(message.payload()));
+            tell_message(account, &message, there.partitions);
+            return "200 when the callback is synced on disk, among the other events".to_owned();
+        }
         Ok(Normalised::Ignored(ignored)) => return format!("200, counted as ignored ({})", ignored.kind().label()),
         Err(unusable) => return tell_letter(account, unusable, callback, redaction),
     };
@@ -215,14 +230,22 @@ fn tell_event(
     if dropped > 0 {
         account.step("member", format!("{dropped} unknown members are left behind: nested, too long, or too many"));
     }
+    tell_message(account, &message, there.partitions);
+    "200 when Kafka or the spool has the event".to_owned()
+}
+
+/// Tells of headers, key and partition.
+fn tell_message(account: &mut Account, message: &Message, partitions: u32) {
     let key = message.key();
     for header in message.headers() {
         account.step("header", format!("{}: {}", header.name, String::from_utf8_lossy(&header.value)));
     }
+    if key.is_empty() {
+        return account.step("key", "none, so any partition");
+    }
     account.step("key", String::from_utf8_lossy(key));
     let place = partition::of(key, partitions);
     account.step("partition", format!("{place} of {partitions} (murmur2 of the key)"));
-    "200 when Kafka or the spool has the event".to_owned()
 }
 
 fn tell_letter(

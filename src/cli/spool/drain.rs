@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::tally::tally_file;
-use super::{look, look_at_dead_letters, refuse_newer, say, written};
-use crate::app::{AppError, DEAD_LETTERS, Ending, Progress, SpoolDrain};
+use super::tally::{tally, tally_file};
+use super::{look, look_inside, refuse_newer, say, written};
+use crate::app::{AppError, DEAD_LETTERS, Ending, OTHER_EVENTS, Progress, SpoolDrain};
 use crate::cli::serve::read_config;
 use crate::cli::{CommandError, logging};
 use crate::clock::{Clock as _, SystemClock};
@@ -54,10 +54,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         say(&format!("{path} is empty: there is nothing to publish"));
         return Ok(());
     };
-    refuse_dead_letters(&path)?;
+    refuse_what_is_no_event(&path)?;
     refuse_newer(&path, &found)?;
-    if let Some((path, found)) = look_at_dead_letters(&path)? {
-        refuse_newer(&path, &found)?;
+    let other_events = look_inside(&path, OTHER_EVENTS)?;
+    for (path, found) in look_inside(&path, DEAD_LETTERS)?.iter().chain(&other_events) {
+        refuse_newer(path, found)?;
     }
     let _logs = logging::start(LogConfig { level: Level::Warn, format: LogFormat::Text });
     let rescued = if orphan.is_some() { rescued(&path, &found)? } else { Rescued::default() };
@@ -71,16 +72,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         .run(&Shutdown::new(), patience, |progress| display.show(progress))
         .map_err(|error| CommandError::Failed(error.to_string()))?;
     display.end();
-    conclude(&path, ending, &progress, &rescued, &found.missing)
+    let other_events = other_events.map(|(path, found)| other_events_left(&path, &found)).transpose()?;
+    conclude(&path, ending, &progress, &rescued, &found.missing, other_events.flatten())
 }
 
-/// Dead letters are no events, and must not go to the topic of events.
-fn refuse_dead_letters(path: &Path) -> Result<(), CommandError> {
+/// Dead letters and callbacks of other kinds are no events, and must not go to the topic of events.
+fn refuse_what_is_no_event(path: &Path) -> Result<(), CommandError> {
     let whole = path.canonicalize().map_err(|error| CommandError::failed(&path.display().to_string(), error))?;
-    let spool = whole.parent().filter(|_| whole.ends_with(DEAD_LETTERS));
-    if spool.is_some_and(|spool| survey(&Directory::at(spool)).is_ok_and(|found| found.is_spool)) {
-        let sentence = "holds dead letters, which are no events; `serve` on the spool around it publishes them";
-        return Err(CommandError::Failed(format!("{} {sentence}", path.display())));
+    for (inside, what) in [(DEAD_LETTERS, "dead letters"), (OTHER_EVENTS, "other events")] {
+        let spool = whole.parent().filter(|_| whole.ends_with(inside));
+        if spool.is_some_and(|spool| survey(&Directory::at(spool)).is_ok_and(|found| found.is_spool)) {
+            let sentence =
+                "which do not belong into the topic of events; `serve` on the spool around it publishes them";
+            return Err(CommandError::Failed(format!("{} holds {what}, {sentence}", path.display())));
+        }
     }
     Ok(())
 }
@@ -156,6 +161,7 @@ fn conclude(
     progress: &Progress,
     rescued: &Rescued,
     missing: &[String],
+    other_events: Option<String>,
 ) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     let lines = done(path, progress, rescued);
@@ -182,6 +188,7 @@ fn conclude(
     }
     left.extend(dead_letters_left(progress));
     left.extend(dead_letter_files_left(progress));
+    left.extend(other_events);
     if left.is_empty() { Ok(()) } else { Err(CommandError::Failed(left.join("; "))) }
 }
 
@@ -204,6 +211,16 @@ fn done(path: &Path, progress: &Progress, rescued: &Rescued) -> Vec<String> {
 fn dead_letters_left(progress: &Progress) -> Option<String> {
     let count = progress.dead_letters;
     (count > 0).then(|| format!("{count} dead letter(s) are left; `spool show --dead-letters` prints them"))
+}
+
+/// Nor does it publish other events, nor touch them.
+fn other_events_left(path: &Path, found: &Survey) -> Result<Option<String>, CommandError> {
+    let tally = tally(path, found)
+        .map_err(|error| CommandError::failed(&format!("{} cannot be read", path.display()), error))?;
+    let (frames, places) = (tally.waiting.count(), tally.damage());
+    let damaged = if places == 0 { String::new() } else { format!(", and {places} damaged place(s) among them") };
+    let left = format!("{frames} other event(s) are left{damaged}; `spool show --other-events` prints them");
+    Ok((frames > 0 || places > 0).then_some(left))
 }
 
 /// Letters in them are not among those that were counted.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::tally::{FileTally, Tally, tally};
-use super::{Place, look, look_at_dead_letters, refuse_newer, say, written};
+use super::{Place, look, look_inside, refuse_newer, say, written};
+use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::cli::CommandError;
 use crate::spool::inspect::Survey;
 use crate::spool::segment::Kind;
@@ -33,22 +34,24 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let path = arguments.place.directory()?;
     let Some(found) = look(&path)? else {
         say(&format!("{} is empty: no spool was begun here", path.display()));
-        let nothing = if arguments.json { "{\"events\":null,\"dead_letters\":null}\n" } else { "" };
+        let nothing =
+            if arguments.json { "{\"events\":null,\"dead_letters\":null,\"other_events\":null}\n" } else { "" };
         return written(std::io::stdout().lock().write_all(nothing.as_bytes()));
     };
-    let dead_letters = look_at_dead_letters(&path)?;
+    let inside = [look_inside(&path, DEAD_LETTERS)?, look_inside(&path, OTHER_EVENTS)?];
     let listed = read(&path, &found)?;
-    let listed_letters = dead_letters.as_ref().map(|(path, found)| read(path, found)).transpose()?;
+    let read = |inside: &Option<(PathBuf, Survey)>| inside.as_ref().map(|(path, found)| read(path, found)).transpose();
+    let [letters, others] = [read(&inside[0])?, read(&inside[1])?];
     let text = if arguments.json {
-        let letters = listed_letters.as_ref().map(as_json);
-        format!("{}\n", json!({ "events": as_json(&listed), "dead_letters": letters }))
+        let [letters, others] = [letters.as_ref().map(as_json), others.as_ref().map(as_json)];
+        format!("{}\n", json!({ "events": as_json(&listed), "dead_letters": letters, "other_events": others }))
     } else {
-        table([("events", Some(&listed)), ("dead-letters", listed_letters.as_ref())])
+        table([("events", Some(&listed)), (DEAD_LETTERS, letters.as_ref()), (OTHER_EVENTS, others.as_ref())])
     };
     written(std::io::stdout().lock().write_all(text.as_bytes()))?;
     // Only now: what can be understood was shown.
     refuse_newer(&path, &found)?;
-    dead_letters.map_or(Ok(()), |(path, found)| refuse_newer(&path, &found))
+    inside.iter().flatten().try_for_each(|(path, found)| refuse_newer(path, found))
 }
 
 fn read(path: &Path, found: &Survey) -> Result<Listed, CommandError> {
@@ -57,7 +60,7 @@ fn read(path: &Path, found: &Survey) -> Result<Listed, CommandError> {
     Ok(Listed { path: path.to_owned(), tally, holder: Directory::at(path).holder() })
 }
 
-fn table(spools: [(&str, Option<&Listed>); 2]) -> String {
+fn table(spools: [(&str, Option<&Listed>); 3]) -> String {
     let titles = ["SPOOL", "SEGMENTS", "FRAMES", "OLDEST", "BYTES", "SEQUENCES", "DAMAGED", "KEPT ASIDE", "STATE"];
     let mut rows = vec![titles.map(str::to_owned)];
     for (name, listed) in spools {

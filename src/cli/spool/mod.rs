@@ -17,7 +17,7 @@ use clap::Subcommand;
 
 use super::CommandError;
 use super::serve::read_config;
-use crate::app::DEAD_LETTERS;
+use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::spool::Directory;
 use crate::spool::inspect::{Survey, survey};
 
@@ -56,7 +56,7 @@ enum Command {
     ///
     /// While Kafka takes nothing it waits and goes on trying. Ctrl-C or SIGTERM stops it; what is left stays, and the
     /// next run goes on from there. Exit code 0: everything is published, and nothing is left but empty files. 1:
-    /// something is left, and a sentence on stderr says what; dead letters and damaged files count as left.
+    /// something is left, and a sentence on stderr says what; dead letters, other events and damaged files count as left.
     Drain(drain::Arguments),
 }
 
@@ -104,7 +104,7 @@ fn look(path: &Path) -> Result<Option<Survey>, CommandError> {
         .map_err(failed)?;
     let found = survey(&Directory::at(path)).map_err(failed)?;
     let others = names.iter().filter(|name| *name != LOST_AND_FOUND).count();
-    if found.is_spool || path.join(DEAD_LETTERS).is_dir() {
+    if found.is_spool || [DEAD_LETTERS, OTHER_EVENTS].iter().any(|inner| path.join(inner).is_dir()) {
         Ok(Some(found))
     } else if others == 0 {
         Ok(None)
@@ -113,9 +113,9 @@ fn look(path: &Path) -> Result<Option<Survey>, CommandError> {
     }
 }
 
-/// The same for the dead letters in the spool at `path`; `None` if there is no such directory either.
-fn look_at_dead_letters(path: &Path) -> Result<Option<(PathBuf, Survey)>, CommandError> {
-    let path = path.join(DEAD_LETTERS);
+/// The same for a spool `inside` that at `path`; `None` if there is no such directory either.
+fn look_inside(path: &Path, inside: &str) -> Result<Option<(PathBuf, Survey)>, CommandError> {
+    let path = path.join(inside);
     if !path.is_dir() {
         return Ok(None);
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{Place, hold, look, look_at_dead_letters, refuse_newer, say, written};
-use crate::app::DEAD_LETTERS;
+use super::{Place, hold, look, look_inside, refuse_newer, say, written};
+use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::cli::CommandError;
 use crate::spool::inspect::{Content, Survey, read};
 use crate::spool::{Directory, Frame, Sequences};
@@ -20,6 +20,9 @@ pub(super) struct Arguments {
     /// Show the dead letters instead: unusable callbacks, and messages that Kafka refused for good.
     #[arg(long)]
     dead_letters: bool,
+    /// Show the other events instead: callbacks of kinds that are not published, on their way to their topic.
+    #[arg(long, conflicts_with = "dead_letters")]
+    other_events: bool,
     /// Show so many frames at most, from the oldest on.
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with = "all")]
     limit: u64,
@@ -31,9 +34,10 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let mut path = arguments.place.directory()?;
     let mut found = look(&path)?;
-    if arguments.dead_letters {
-        found = look_at_dead_letters(&path)?.map(|(_, found)| found);
-        path = path.join(DEAD_LETTERS);
+    let inside = [(arguments.dead_letters, DEAD_LETTERS), (arguments.other_events, OTHER_EVENTS)];
+    if let Some((_, inside)) = inside.into_iter().find(|(is_asked, _)| *is_asked) {
+        found = look_inside(&path, inside)?.map(|(_, found)| found);
+        path = path.join(inside);
     }
     if found.is_none() {
         say(&format!("{} is not there or empty: nothing to show", path.display()));

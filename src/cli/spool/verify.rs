@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::tally::{FileTally, Tally, tally};
-use super::{Place, hold, look, look_at_dead_letters, refuse_newer, say, written};
+use super::{Place, hold, look, look_inside, refuse_newer, say, written};
+use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::cli::CommandError;
 use crate::spool::inspect::{Stretch, Survey};
 
@@ -50,12 +51,13 @@ fn read_all(arguments: &Arguments) -> Result<Option<Vec<(PathBuf, Tally)>>, Comm
         tallies.push((path.to_owned(), tally));
         Ok(lock)
     };
-    // Both locks are kept until everything was read.
-    let _lock = read(&path, found)?;
-    let _letters_lock = match look_at_dead_letters(&path)? {
-        Some((path, found)) => read(&path, found)?,
-        None => None,
-    };
+    // All locks are kept until everything was read.
+    let mut locks = vec![read(&path, found)?];
+    for inside in [DEAD_LETTERS, OTHER_EVENTS] {
+        if let Some((path, found)) = look_inside(&path, inside)? {
+            locks.push(read(&path, found)?);
+        }
+    }
     Ok(Some(tallies))
 }
 

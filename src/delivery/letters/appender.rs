@@ -1,16 +1,17 @@
 //! The thread that writes dead letters: whatever waits becomes one write and one sync, and all who wait learn of it.
 //!
-//! It promises that a callback is told of its place among the dead letters only after the sync that covers it.
+//! It promises that a callback is told of its place on disk only after the sync that covers it.
 
 use std::sync::Arc;
 
 use super::super::gate::{Grounds, Shared};
 use super::super::ladder::Sequence;
-use super::{Desk, Letter, PROBE_INTERVAL, SetAside};
+use super::{Desk, Letter, PROBE_INTERVAL, SetAside, Shelf};
 use crate::spool::{AppendError, Appended, Frame, Health, Storage, Writer};
 
 /// Runs until the desk is closed and everything that was handed in has its answer.
 pub(in super::super) fn append<S: Storage>(shared: &Arc<Shared>, desk: &Arc<Desk>, mut writer: Writer<S>) {
+    let metrics = desk.shelf.metrics(&shared.metrics);
     while let Some(letters) = desk.next_batch(PROBE_INTERVAL) {
         // Without traffic nothing else would tell that the storage is well again.
         if (desk.status)().health != Health::Ready {
@@ -23,16 +24,16 @@ pub(in super::super) fn append<S: Storage>(shared: &Arc<Shared>, desk: &Arc<Desk
         let result = writer.append_batch(&frames);
         match &result {
             Ok(_) => {
-                shared.metrics.letters.appended.inc_by(frames.len() as u64);
+                metrics.appended.inc_by(frames.len() as u64);
                 desk.note_written();
             }
             Err(error) => {
-                shared.metrics.letters.append_failures.inc_by(frames.len() as u64);
-                if matches!(error, AppendError::Unhealthy(_)) {
+                metrics.append_failures.inc_by(frames.len() as u64);
+                if desk.shelf == Shelf::DeadLetters && matches!(error, AppendError::Unhealthy(_)) {
                     // A convicted message that rests among the letters is in doubt with them.
                     shared.doubt_spool();
                 }
-                tracing::error!(%error, letters = frames.len(), "dead letters cannot be written");
+                tracing::error!(%error, letters = frames.len(), "{} cannot be written", desk.shelf.name());
             }
         }
         for (letter, frame) in letters.into_iter().zip(frames) {

@@ -16,7 +16,7 @@ use super::Desk;
 use super::post::{Outcome, Post, Reports};
 use super::progress::Progress;
 use crate::kafka::{Failure, ProbeError, Producers, Purpose};
-use crate::metrics::LetterState;
+use crate::metrics::{LetterMetrics, LetterState};
 use crate::spool::{Drain, Frame, Storage};
 
 /// Letters that are sent at once, and bytes that are read at once.
@@ -175,7 +175,8 @@ impl<S: Storage> Drainer<S> {
         tracing::error!(
             sequence,
             reason = failure.label(),
-            "the dead-letter topic refuses a letter for good; it is kept, and tried again from time to time"
+            "the topic of {} refuses one for good; it is kept, and tried again from time to time",
+            self.name()
         );
         if self.progress.kept_count() == 0 {
             self.kept_tried_at = self.shared.now();
@@ -195,11 +196,12 @@ impl<S: Storage> Drainer<S> {
     }
 
     fn commit(&mut self) {
-        self.shared.metrics.letters.refused.set(i64::try_from(self.progress.kept_count()).unwrap_or(i64::MAX));
+        self.metrics().refused.set(i64::try_from(self.progress.kept_count()).unwrap_or(i64::MAX));
         self.desk.published_beyond.store(self.progress.published_beyond(), Ordering::Release);
         let committed = self.drain.commit(self.progress.watermark());
         if let Some(fault) = committed.fault {
-            tracing::warn!(%fault, "how far the dead letters are published was not noted; a restart may repeat some");
+            let what = self.name();
+            tracing::warn!(%fault, "how far the {what} are published was not noted; a restart may repeat some");
         }
     }
 
@@ -211,14 +213,15 @@ impl<S: Storage> Drainer<S> {
 
     fn read_after(&mut self, after: u64, bytes_max: usize) -> Result<Vec<Frame>, LetterState> {
         let read = self.drain.read(after, bytes_max).map_err(|error| {
-            tracing::error!(%error, "the dead letters cannot be read; trying again");
+            tracing::error!(%error, "the {} cannot be read; trying again", self.name());
             LetterState::Unreadable
         })?;
         for damaged in &read.damaged {
             tracing::error!(
                 file = damaged.file,
                 bytes = damaged.bytes,
-                "a stretch of the dead letters is damaged; what could be read goes on, the file is kept"
+                "a stretch of the {} is damaged; what could be read goes on, the file is kept",
+                self.name()
             );
         }
         Ok(read.frames)
@@ -264,7 +267,7 @@ impl<S: Storage> Drainer<S> {
             let is_outdated = silence > Duration::ZERO && shared.producers.revision() != post.revision;
             !desk.is_stopping() && silence < watchdog && !is_outdated
         });
-        let letters = &self.shared.metrics.letters;
+        let letters = self.metrics();
         for outcome in sent.outcomes.iter().flatten() {
             match outcome {
                 Ok(()) => letters.published.inc(),
@@ -290,7 +293,7 @@ impl<S: Storage> Drainer<S> {
         let reports = Reports::counted_by(&self.shared.metrics);
         let started = self.producers.start(self.generation, Purpose::Throughput, Arc::<Reports>::clone(&reports));
         let producer = started.map_err(|error| {
-            tracing::error!(%error, "no producer for dead letters can be made; trying again");
+            tracing::error!(%error, "no producer for {} can be made; trying again", self.desk.shelf.name());
             LetterState::Failing
         })?;
         let post = Post { producer, reports, revision };
@@ -318,16 +321,25 @@ impl<S: Storage> Drainer<S> {
         }
         let was_stuck = !matches!(self.state, None | Some(LetterState::Idle | LetterState::Publishing));
         self.state = Some(state);
-        self.shared.metrics.letters.state(state);
+        self.metrics().state(state);
+        let what = self.name();
         match state {
-            LetterState::Idle | LetterState::Publishing if was_stuck => tracing::info!("dead letters are published"),
+            LetterState::Idle | LetterState::Publishing if was_stuck => tracing::info!("{what} are published"),
             LetterState::Idle | LetterState::Publishing => {}
-            LetterState::Unreachable => tracing::warn!("dead letters wait on disk: no broker takes them"),
+            LetterState::Unreachable => tracing::warn!("{what} wait on disk: no broker takes them"),
             LetterState::TopicMissing | LetterState::NotAuthorised | LetterState::Refused | LetterState::Failing => {
-                tracing::error!(reason = state.label(), "dead letters wait on disk: look at the dead-letter topic");
+                tracing::error!(reason = state.label(), "{what} wait on disk: look at their topic");
             }
-            LetterState::Unreadable => tracing::error!("dead letters wait on disk: they cannot be read"),
+            LetterState::Unreadable => tracing::error!("{what} wait on disk: they cannot be read"),
         }
+    }
+
+    fn metrics(&self) -> &LetterMetrics {
+        self.desk.shelf.metrics(&self.shared.metrics)
+    }
+
+    fn name(&self) -> &'static str {
+        self.desk.shelf.name()
     }
 }
 

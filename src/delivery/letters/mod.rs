@@ -1,5 +1,6 @@
 //! Dead letters: what can never become an event, or never be published as one, kept in a spool of its own and
-//! published to a topic of its own.
+//! published to a topic of its own. Other events go the same way, with a [`Desk`] of their own: callbacks of kinds that
+//! are not published, where a topic for them is configured. What is said of letters here holds for them too.
 //!
 //! A letter is always written to the spool and synced first; [`SetAside`], which a 200 can be made from, exists only
 //! after that. `appender` is the one thread that writes, `drainer` the one that publishes. Neither is ever waited for
@@ -24,7 +25,7 @@ use super::ladder::Lane;
 use crate::event::Timestamp;
 use crate::kafka::Failure;
 use crate::message::Message;
-use crate::metrics::{LetterGauges, Metrics};
+use crate::metrics::{LetterGauges, LetterMetrics, Metrics};
 use crate::spool::{AppendError, Appended, Frame, Health, Monitor, Status, Storage};
 
 /// Letters of callbacks that may wait for the disk, and their bytes. More are refused at once: memory has a limit.
@@ -38,7 +39,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the end waits for the last letters to be synced and for what was published to be noted.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Proof that a callback that makes no event is synced among the dead letters.
+/// Proof that a callback that makes no event is synced among the dead letters or the other events.
 #[derive(Debug)]
 pub struct SetAside(#[expect(dead_code, reason = "it is there to be had, not to be looked at")] Appended);
 
@@ -47,9 +48,9 @@ pub struct SetAside(#[expect(dead_code, reason = "it is there to be had, not to 
 pub enum SetAsideError {
     /// There is no spool.
     Off,
-    /// The spool of dead letters has no room, or as many letters wait for it as may.
+    /// Their spool has no room, or as many letters wait for it as may.
     Full,
-    /// The spool of dead letters cannot write.
+    /// Their spool cannot write.
     Unhealthy,
     /// The process is stopping.
     Stopping,
@@ -60,6 +61,32 @@ impl From<&AppendError> for SetAsideError {
         match error {
             AppendError::Full(_) => Self::Full,
             AppendError::Unhealthy(_) | AppendError::Invalid(_) => Self::Unhealthy,
+        }
+    }
+}
+
+/// What a desk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shelf {
+    /// Callbacks that make no event, and messages that Kafka refuses for good.
+    DeadLetters,
+    /// Callbacks of kinds that are not published.
+    OtherEvents,
+}
+
+impl Shelf {
+    /// What stands on it, as sentences of the log say it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::DeadLetters => "dead letters",
+            Self::OtherEvents => "other events",
+        }
+    }
+
+    fn metrics(self, metrics: &Metrics) -> &LetterMetrics {
+        match self {
+            Self::DeadLetters => &metrics.letters,
+            Self::OtherEvents => &metrics.other_events,
         }
     }
 }
@@ -82,6 +109,7 @@ impl Letter {
 
 /// What the threads of the dead letters share with those who hand them in.
 pub(super) struct Desk {
+    shelf: Shelf,
     papers: Mutex<Papers>,
     /// Rung for the appender.
     handed_in: Condvar,
@@ -106,8 +134,9 @@ struct Papers {
 }
 
 impl Desk {
-    pub(super) fn of<S: Storage>(monitor: Monitor<S>) -> Arc<Self> {
+    pub(super) fn of<S: Storage>(shelf: Shelf, monitor: Monitor<S>) -> Arc<Self> {
         Arc::new(Self {
+            shelf,
             papers: Mutex::default(),
             handed_in: Condvar::new(),
             written: Condvar::new(),
@@ -197,12 +226,16 @@ impl Desk {
         self.ended.notify_all();
     }
 
-    /// Takes no more letters of callbacks, and waits a moment for both threads to finish what they are at.
-    pub(super) fn stop(&self) {
-        let mut papers = self.papers();
-        papers.is_stopping = true;
+    /// Takes no more letters of callbacks.
+    pub(super) fn close(&self) {
+        self.papers().is_stopping = true;
         self.handed_in.notify_all();
         self.written.notify_all();
+    }
+
+    /// Waits a moment for both threads to finish what they are at.
+    pub(super) fn await_ended(&self) {
+        let papers = self.papers();
         drop(self.ended.wait_timeout_while(papers, STOP_PATIENCE, |papers| papers.threads_ended < 2));
     }
 
@@ -211,7 +244,7 @@ impl Desk {
         let status = (self.status)();
         let frames = status.frames.saturating_sub(self.published_beyond.load(Ordering::Acquire));
         let oldest = status.oldest_accepted_at.filter(|_| frames > 0);
-        metrics.letters.observe(&LetterGauges {
+        self.shelf.metrics(metrics).observe(&LetterGauges {
             frames,
             bytes: status.bytes,
             bytes_max: status.bytes_max,

@@ -59,6 +59,7 @@ fn page() -> String {
         metrics.resolved(outcome, 0.0);
     }
     metrics.resolved(Outcome::Ignored(recording_bridge::callback::Kind::Unknown), 0.0);
+    metrics.resolved(Outcome::PassedOn(recording_bridge::callback::Kind::Unknown), 0.0);
     String::from_utf8(metrics.render()).unwrap()
 }
 

@@ -65,7 +65,7 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// A bridge with a certificate, on the same topic.
+/// A bridge with a certificate, on the same topic, that would pass on callbacks of other kinds.
 fn start_idle(cluster: &Cluster, topic: &str) -> Bridge {
     let made = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = tempfile::tempdir().unwrap();
@@ -74,7 +74,8 @@ fn start_idle(cluster: &Cluster, topic: &str) -> Bridge {
     fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let files = format!("certificate_file: {}, key_file: {}", certificate.display(), key.display());
     let http = format!("http: {{listen: 127.0.0.1:0, path: {PATH}, tls: {{{files}}}}}\n{SPOOL}");
-    let bridge = Bridge::start_with(&plain(&cluster.brokers(), topic), &http);
+    let kafka = format!("{}, other_events_topic: {topic}-other", plain(&cluster.brokers(), topic));
+    let bridge = Bridge::start_with(&kafka, &http);
     // It has read them; that they are gone later is no fault of the story.
     drop(folder.keep());
     bridge

@@ -288,7 +288,8 @@ fn conservation(text: &str) -> Result<u64, String> {
     let outcome = |name: &str| sum(text, "recording_bridge_callbacks_total", &[("outcome", name)]);
     let received = sum(text, "recording_bridge_callbacks_received_total", &[]);
     let in_flight = sum(text, "recording_bridge_callbacks_in_flight", &[]);
-    let outcomes = ["accepted", "duplicate", "ignored", "dead_lettered", "refused", "unresolved"].map(outcome);
+    let outcomes =
+        ["accepted", "duplicate", "ignored", "passed_on", "dead_lettered", "refused", "unresolved"].map(outcome);
     let accounted = outcomes.iter().sum::<u64>() + in_flight;
     if outcome("unresolved") != 0 {
         return Err(format!("{} callbacks are unresolved", outcome("unresolved")));
