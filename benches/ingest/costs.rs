@@ -49,17 +49,19 @@ pub(crate) fn steady(row: &str, server: &Server, load: Load, name: &str, report:
     let outcome = load.run(server);
     outcome.report(row, name, report);
     report.add(row, &format!("CPU at {name}"), Unit::MicrosecondsPerCallback, outcome.cpu_per_callback());
+    report.add(row, &format!("switches at {name}"), Unit::PerCallback, outcome.switches_per_callback());
     outcome
 }
 
 /// As fast as it can; gives the higher rate.
-fn saturated(row: &str, server: &Server, span: Duration, report: &mut Report) -> f64 {
+pub(crate) fn saturated(row: &str, server: &Server, span: Duration, report: &mut Report) -> f64 {
     let mut rate = 0.0;
     for connections in [64, 512] {
         let full = Load::saturating(connections, span).run(server);
         let name = format!("saturated, {connections} connections");
         report.add(row, &name, Unit::CallbacksPerSecond, full.rate());
         report.add(row, &format!("CPU {name}"), Unit::MicrosecondsPerCallback, full.cpu_per_callback());
+        report.add(row, &format!("switches {name}"), Unit::PerCallback, full.switches_per_callback());
         report.add(row, &format!("resident, {name}"), Unit::Mebibytes, server.resident_mebibytes());
         rate = f64::max(rate, full.rate());
     }

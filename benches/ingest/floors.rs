@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use md5::{Digest as _, Md5};
 use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
@@ -24,6 +25,10 @@ use tokio::sync::oneshot;
 use super::broker::TOPIC;
 use super::support::bridge::KEY;
 
+/// The limits of the bridge on heads.
+const HEADER_DEADLINE: Duration = Duration::from_secs(5);
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// How floor B is made; the alternatives are tried on it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tuning {
@@ -34,7 +39,7 @@ pub(crate) struct Tuning {
 
 impl Tuning {
     pub(crate) const fn linger(linger: &'static str) -> Self {
-        Self { linger, in_flight: 5, shape: Shape::Shared }
+        Self { linger, in_flight: 1, shape: Shape::Shared }
     }
 
     /// The command line that makes it.
@@ -46,7 +51,7 @@ impl Tuning {
 impl fmt::Display for Tuning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "linger {}", self.linger)?;
-        if self.in_flight != 5 {
+        if self.in_flight != 1 {
             write!(formatter, ", {} in flight", self.in_flight)?;
         }
         if self.shape != Shape::Shared {
@@ -135,7 +140,14 @@ async fn serve(listener: std::net::TcpListener, kafka: Option<Arc<Kafka>>) {
         stream.set_nodelay(true).unwrap();
         let kafka = kafka.clone();
         let service = service_fn(move |request| answer(request, kafka.clone()));
-        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        let mut builder = http1::Builder::new();
+        // Those of the bridge: a server without them would stand open to everybody.
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_DEADLINE)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .half_close(true);
+        tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
     }
 }
 
@@ -205,20 +217,26 @@ struct Kafka(ThreadedProducer<Reports>);
 impl Kafka {
     fn new(brokers: &str, linger: &str, in_flight: &str) -> Self {
         let mut settings = ClientConfig::new();
+        // Those of the bridge (`kafka::settings`), as far as they touch safety or speed: with fewer, another thing would
+        // be measured.
         for (name, value) in [
             ("bootstrap.servers", brokers),
             ("acks", "all"),
             ("enable.idempotence", "true"),
+            ("enable.gapless.guarantee", "true"),
+            ("max.in.flight.requests.per.connection", in_flight),
+            ("message.timeout.ms", "0"),
             ("partitioner", "murmur2_random"),
             ("compression.type", "lz4"),
             ("linger.ms", linger),
-            ("max.in.flight.requests.per.connection", in_flight),
+            ("socket.nagle.disable", "true"),
+            ("socket.keepalive.enable", "true"),
         ] {
             settings.set(name, value);
         }
         let producer: ThreadedProducer<Reports> = settings.create_with_context(Reports).unwrap();
         // Ready means that the topic is known.
-        producer.client().fetch_metadata(Some(TOPIC), std::time::Duration::from_secs(30)).unwrap();
+        producer.client().fetch_metadata(Some(TOPIC), Duration::from_secs(30)).unwrap();
         Self(producer)
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<u32>,
     pub(crate) span: Duration,
     pub(crate) cpu: Duration,
+    /// How often its threads have gone to sleep or were put aside.
+    switches: u64,
 }
 
 impl Outcome {
@@ -50,6 +52,11 @@ impl Outcome {
     /// Of the server, all threads, in microseconds.
     pub(crate) fn cpu_per_callback(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.answered as f64
+    }
+
+    /// Of the server's threads.
+    pub(crate) fn switches_per_callback(&self) -> f64 {
+        self.switches as f64 / self.answered as f64
     }
 
     /// The latency in milliseconds that this share of the callbacks did not exceed.
@@ -86,13 +93,14 @@ impl Load {
         let run = unique() & 0xffff_ffff;
         let requests = (0..self.connections).map(|number| Request::new(server.address(), run, number));
         let requests: Vec<_> = requests.collect();
-        let (cpu, began) = (server.cpu(), Instant::now());
+        let (switches, cpu, began) = (server.switches(), server.cpu(), Instant::now());
         let mut outcome = match self.rate {
             None => self.saturate(server.address(), requests, began),
             Some(rate) => self.keep_time(server.address(), requests, began, rate),
         };
         outcome.span = began.elapsed();
         outcome.cpu = server.cpu().saturating_sub(cpu);
+        outcome.switches = server.switches().saturating_sub(switches);
         outcome.latencies.sort_unstable();
         assert!(outcome.answered > 0, "no answer at all\n{}", server.log_tail());
         outcome

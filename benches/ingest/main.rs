@@ -10,7 +10,8 @@
 //! - The bridge: Direct, Spooling (the broker is dead), and Draining (it is back) while the load goes on.
 //!
 //! `--part outage` has a long outage, `--part alternatives` measures what the defaults were chosen from, and
-//! `--part instances` one bridge beside two.
+//! `--part instances` one bridge beside two. `--part comparison --other PROGRAM` measures this build beside another one:
+//! whether a change is worth keeping shows only side by side.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,6 +30,7 @@
 
 mod alternatives;
 mod broker;
+mod comparison;
 mod costs;
 mod floors;
 mod instances;
@@ -66,6 +68,9 @@ struct Arguments {
     /// Seconds of the outage, at 2,000 callbacks a second.
     #[arg(long, default_value_t = 10)]
     outage: u64,
+    /// The program of another build of the bridge, for `--part comparison`.
+    #[arg(long)]
+    other: Option<String>,
     /// Use librdkafka's mock cluster instead of Apache Kafka: quicker to start, and without durability.
     #[arg(long)]
     mock: bool,
@@ -87,6 +92,8 @@ enum Part {
     Alternatives,
     /// One bridge, and two that have as much to do each.
     Instances,
+    /// The bridge beside another build of it.
+    Comparison,
 }
 
 fn main() {
@@ -99,6 +106,7 @@ fn main() {
         Part::Costs => vec![("floor A", "floor A".to_owned()), ("floor B", "floor B, linger 0".to_owned())],
         Part::Alternatives => vec![("the default", "bridge, direct".to_owned())],
         Part::Outage => Vec::new(),
+        Part::Comparison => vec![("floor B", "floor B, linger 0".to_owned()), ("other", "the other bridge".to_owned())],
         Part::Instances => vec![("one instance", "one instance".to_owned())],
     });
     let broker = Broker::start(arguments.mock);
@@ -109,6 +117,7 @@ fn main() {
             Part::Outage => costs::in_outage(&broker, span, Duration::from_secs(arguments.outage), &mut report),
             Part::Alternatives => alternatives::measure(&broker, round, span, &mut report),
             Part::Instances => instances::measure(&broker, span, &mut report),
+            Part::Comparison => comparison::measure(&broker, arguments.other.as_deref(), round, span, &mut report),
         }
     }
     println!("{report}");

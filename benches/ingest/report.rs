@@ -17,6 +17,7 @@ pub(crate) enum Unit {
     MebibytesPerSecond,
     Mebibytes,
     PercentOfCore,
+    PerCallback,
 }
 
 impl fmt::Display for Unit {
@@ -28,6 +29,7 @@ impl fmt::Display for Unit {
             Self::MebibytesPerSecond => "MiB/s",
             Self::Mebibytes => "MiB",
             Self::PercentOfCore => "% of a core",
+            Self::PerCallback => "a callback",
         })
     }
 }

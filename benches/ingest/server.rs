@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     FloorB(Tuning),
     /// Further properties of librdkafka: none, or one `name: value`.
     Bridge(&'static str),
+    /// Another build of the bridge: the path of its program.
+    OtherBridge(String),
 }
 
 impl fmt::Display for Kind {
@@ -33,6 +35,7 @@ impl fmt::Display for Kind {
             Self::FloorB(tuning) => write!(formatter, "floor B, {tuning}"),
             Self::Bridge("") => formatter.write_str("bridge, direct"),
             Self::Bridge(property) => write!(formatter, "bridge, {property}"),
+            Self::OtherBridge(_) => formatter.write_str("the other bridge"),
         }
     }
 }
@@ -63,7 +66,10 @@ impl Server {
                     ["floor-b".to_owned(), brokers.to_owned()].into_iter().chain(tuning.words()).collect();
                 Self::start_floor(home, &words)
             }
-            Kind::Bridge(property) => Self::start_bridge(home, brokers, property),
+            Kind::Bridge(property) => {
+                Self::start_bridge(home, env!("CARGO_BIN_EXE_recording-bridge"), brokers, property)
+            }
+            Kind::OtherBridge(program) => Self::start_bridge(home, program, brokers, ""),
         }
     }
 
@@ -88,7 +94,7 @@ impl Server {
     }
 
     /// With the defaults of an operator who writes down only what has to be written down, and a spool.
-    fn start_bridge(home: tempfile::TempDir, brokers: &str, property: &str) -> Self {
+    fn start_bridge(home: tempfile::TempDir, program: &str, brokers: &str, property: &str) -> Self {
         let ports = free_ports(2);
         let (address, admin) = (SocketAddr::from(([127, 0, 0, 1], ports[0])), ([127, 0, 0, 1], ports[1]).into());
         let more = format!("http: {{listen: \"{address}\"}}\nspool: {{directory: spool}}\n");
@@ -98,7 +104,7 @@ impl Server {
         fs::write(&config, text).unwrap();
         let log = fs::File::create(home.path().join("log")).unwrap();
         let began = Instant::now();
-        let process = Command::new(env!("CARGO_BIN_EXE_recording-bridge"))
+        let process = Command::new(program)
             .args(["serve", "--config"])
             .arg(&config)
             .stdout(Stdio::null())
@@ -132,6 +138,17 @@ impl Server {
             threads.insert(thread.file_name(), text.split(' ').next().unwrap().parse().unwrap());
         }
         Duration::from_nanos(threads.values().sum())
+    }
+
+    /// How often its threads that are alive have gone to sleep or were put aside.
+    pub(crate) fn switches(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        let status = |task: fs::DirEntry| fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let switches = |text: String| {
+            let counts = text.lines().filter_map(|line| line.split_once("ctxt_switches:"));
+            counts.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum::<u64>()
+        };
+        tasks.map(|task| switches(status(task.unwrap()))).sum()
     }
 
     pub(crate) fn resident_mebibytes(&self) -> f64 {
