@@ -1,7 +1,7 @@
 //! Every reason for not acknowledging a callback: its status, its label, its sentence.
 //!
 //! The set is closed. The label goes to metrics and logs; the sentence is what the stranger at the other end may
-//! read, and it never explains which check an inauthentic callback failed.
+//! read, and it never explains which check an inauthentic callback failed; the advice is for the operator alone.
 
 /// Why a callback gets something other than a 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,4 +206,75 @@ impl Refusal {
             _ => "not stored, please send again",
         }
     }
+
+    /// What the operator can change so that the next callback gets its 200. It names only configuration, never anything
+    /// of the callback, and is never part of an answer.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::SignatureMissing => advice::UNSIGNED,
+            Self::SignatureMismatch => advice::ANOTHER_KEY,
+            Self::Expired => advice::CLOCK_AHEAD,
+            Self::TooFarAhead => advice::CLOCK_BEHIND,
+            Self::OutOfScope => advice::BOUND_ELSEWHERE,
+            Self::ScopeMemberMissing => advice::BOUND,
+            Self::PathUnknown => advice::ANOTHER_PATH,
+            Self::NetworkNotAllowed => advice::ANOTHER_NETWORK,
+            Self::MethodNotAllowed => "the provider only posts: somebody else calls, or a proxy follows a redirect",
+            Self::ContentEncoded => "a proxy compresses what it passes on: switch that off",
+            Self::NotUtf8
+            | Self::NotJson
+            | Self::NotObject
+            | Self::DuplicateMember
+            | Self::BadFraming
+            | Self::SignatureMalformed => advice::FOREIGN,
+            Self::BodyTooLarge => "it is larger than http.body_bytes_max: raise that if the provider sent it",
+            Self::BodyTooSlow | Self::ClientGone => {
+                "its body did not come whole: look at the network, and at the deadlines of a proxy in front"
+            }
+            Self::MemberMissing | Self::MemberInvalid => {
+                "no event can be made of it, and without a spool it cannot be set aside: set spool.enabled"
+            }
+            Self::DeadLettersFull => advice::DEAD_LETTERS,
+            Self::OtherEventsFull => advice::OTHER_EVENTS,
+            Self::DeadLettersUnhealthy | Self::OtherEventsUnhealthy | Self::SpoolUnhealthy => {
+                "spool.directory cannot be written: look at its volume"
+            }
+            Self::SpoolFull => "bring Kafka back, or give the spool more room: spool.bytes_max and its volume",
+            Self::AckDeadline | Self::QueueFull | Self::ProducerFatal | Self::KafkaRefused => advice::KAFKA,
+            Self::RequestDeadline | Self::TooManyInFlight => {
+                "Kafka and the disk are slower than callbacks come: look at both, and at http.in_flight_max"
+            }
+            Self::ShuttingDown => "this instance is stopping; the provider sends it again",
+        }
+    }
+}
+
+/// What to change, where that takes more than a line to say.
+mod advice {
+    pub(super) const UNSIGNED: &str = "it is not signed: set the callback key in the provider's callback template, the \
+                                       same as in a file under callback.keys";
+    pub(super) const ANOTHER_KEY: &str = "it is signed with a key that this instance does not have: compare the callback \
+                                          key of the template with the files under callback.keys; a second template \
+                                          needs an entry of its own";
+    pub(super) const CLOCK_AHEAD: &str = "its signature is older than callback.expiry_grace allows: if all are, this \
+                                          machine's clock is ahead; synchronise it";
+    pub(super) const CLOCK_BEHIND: &str = "by this machine's clock its signature comes from the future: the clock is \
+                                           behind; synchronise it";
+    pub(super) const BOUND_ELSEWHERE: &str = "its key is bound to other push domains or accounts: add this one to \
+                                              push_domains or app_ids of the key, or bind the domain to another template";
+    pub(super) const BOUND: &str = "its key is bound to push domains or accounts, and it names none, as callbacks of 2018 \
+                                    do: take push_domains away from the key";
+    pub(super) const ANOTHER_PATH: &str = "its path is not http.path: the URL in the provider's callback template has to \
+                                           end with that, and a proxy has to pass it on unchanged";
+    pub(super) const ANOTHER_NETWORK: &str = "the peer is in none of http.allowed_networks; behind a proxy the peer is \
+                                              the proxy";
+    pub(super) const FOREIGN: &str = "the provider sends nothing like it: somebody else calls, or a proxy rewrites what \
+                                      it passes on";
+    pub(super) const DEAD_LETTERS: &str = "dead letters have no room: see that kafka.dead_letter_topic takes them, or \
+                                           raise spool.dead_letter_bytes_max";
+    pub(super) const OTHER_EVENTS: &str = "other events have no room: see that kafka.other_events_topic takes them, or \
+                                           raise spool.other_events_bytes_max";
+    pub(super) const KAFKA: &str = "Kafka does not take events, and nothing else may keep them: another line says why; \
+                                    set spool.enabled";
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recording_bridge::callback::Scope;
+use recording_bridge::refusal::Refusal;
 use serde_json::{Value, json};
 
 use crate::support::command::{Ended, run};
@@ -266,6 +267,8 @@ fn a_refusal_is_explained_by_its_reason_and_the_rest_is_told_all_the_same() {
         let (code, text) = explain(folder.path(), &body, key, &at(time));
         assert_eq!(code, Some(1), "{told}: {text}");
         assert!(text.contains(&format!("403 ({told})")), "{told}: {text}");
+        let refusal = Refusal::ALL.into_iter().find(|refusal| refusal.label() == told).unwrap();
+        assert!(text.contains(&format!("advice     {}\n", refusal.advice())), "{told}: {text}");
         // murmur2 of "abc" is 479470107.
         assert!(text.contains("partition  3 of 12"), "{text}");
     }
@@ -288,4 +291,27 @@ fn a_refusal_is_explained_by_its_reason_and_the_rest_is_told_all_the_same() {
         now(json!({ "event_type": 332, "appid": 1, "stream_id": "s", "stream_param": "txSecret=S3CR3T" }));
     assert!(code == Some(0) && text.contains("record_event is absent") && text.contains("dead letter"), "{text}");
     assert!(!text.contains("S3CR3T"), "{text}");
+}
+
+#[test]
+fn a_key_of_the_configuration_is_explained_with_what_it_is_bound_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let bound = Scope { app_ids: vec![], push_domains: vec!["push.example.com".to_owned()] };
+    let config = config_file(folder.path(), "127.0.0.1:1", &[("live", KEY, bound)], "");
+    let of_domain = |domain: Value| {
+        let body = json!({ "event_type": 100, "appid": 1, "app": domain, "stream_id": "s", "file_id": "f" });
+        let file = folder.path().join("request.json");
+        fs::write(&file, signed(body, epoch_seconds().unsigned_abs() + 600)).unwrap();
+        run("explain", &config, &["--file", file.to_str().unwrap()])
+    };
+    let good = of_domain(json!("push.example.com"));
+    assert!(good.code == Some(0) && good.has("signature", "made with the key live"), "{good:?}");
+    for (domain, refusal) in
+        [(json!("other.example.com"), Refusal::OutOfScope), (Value::Null, Refusal::ScopeMemberMissing)]
+    {
+        let bad = of_domain(domain);
+        assert_eq!(bad.code, Some(1), "{bad:?}");
+        assert!(bad.has("answer", &format!("403 ({})", refusal.label())), "{bad:?}");
+        assert!(bad.has("advice", "push_domains"), "{bad:?}");
+    }
 }

@@ -49,16 +49,18 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
     (
         "cli",
         &[
-            "clock", "event", "callback", "message", "kafka", "metrics", "delivery", "http", "config", "shutdown",
-            "app", "spool",
+            "clock", "refusal", "event", "callback", "message", "kafka", "metrics", "delivery", "http", "config",
+            "shutdown", "app", "spool",
         ],
         &[
             "bytes",
             "clap",
+            "clap_complete",
             "indicatif",
             "rdkafka",
             "serde",
             "serde_json",
+            "terminal_size",
             "tokio",
             "tracing",
             "tracing_appender",

@@ -12,15 +12,17 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::CommandError;
-use super::serve::read_config;
+use super::serve::{read_config, read_keys};
 use crate::callback::{
-    self, AuthenticCallback, Inauthentic, KeyConfig, Keyring, Normalised, Redaction, Rejection, Untimely, Unusable,
+    self, AuthenticCallback, Inauthentic, KeyConfig, Keyring, Normalised, Redaction, Rejection, Unusable,
     UnusableReason, Window, authenticate, read_key,
 };
 use crate::clock::{Clock as _, SystemClock};
+use crate::config::Config;
 use crate::event::Timestamp;
 use crate::http::other;
 use crate::message::Message;
+use crate::refusal::Refusal;
 
 /// Seconds from signing to expiry.
 const LIFE_SECONDS: i64 = 600;
@@ -30,10 +32,11 @@ pub(super) struct Arguments {
     /// The callback's body: one JSON object.
     #[arg(long, value_name = "REQUEST.json")]
     file: PathBuf,
-    /// File that holds a callback key and nothing else; may be given several times.
-    #[arg(long, value_name = "FILE", required = true)]
+    /// File that holds a callback key and nothing else; may be given several times. Such a key is good for every account and
+    /// push domain. Without it, the keys of the configuration are tried, with what they are bound to.
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
     key_file: Vec<PathBuf>,
-    /// Configuration file: its window, masking and published kinds are used. Without it, the defaults.
+    /// Configuration file: its window, masking, published kinds and keys are used. Without it, the defaults.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// When it was received, such as 2026-03-05T08:00:00Z; without it, now.
@@ -53,7 +56,7 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 struct Account {
     lines: Vec<String>,
     /// Why the callback is refused, from the first step that does.
-    refused: Option<&'static str>,
+    refused: Option<Refusal>,
 }
 
 impl Account {
@@ -61,7 +64,7 @@ impl Account {
         self.lines.push(format!("{name:<10} {}", sentence.as_ref()));
     }
 
-    fn refuse(&mut self, reason: &'static str) {
+    fn refuse(&mut self, reason: Refusal) {
         self.refused = self.refused.or(Some(reason));
     }
 }
@@ -72,13 +75,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let body = fs::read(&arguments.file).map_err(fault)?;
     let config = arguments.config.as_ref().map(|path| read_config(path)).transpose()?;
     let other_events = config.as_ref().is_some_and(|config| config.kafka.other_events_topic.is_some());
+    let keyring = keyring(arguments, config.as_ref())?;
     let config = config.map_or_else(|| callback::Config::new(Vec::new()), |config| config.callback);
-    let keys = arguments.key_file.iter().map(|file| {
-        let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let key = KeyConfig { name, file: file.clone(), app_ids: vec![], push_domains: vec![] };
-        read_key(&key, 1).map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))
-    });
-    let keyring = Keyring::new(keys.collect::<Result<_, _>>()?);
     let now = arguments.at.unwrap_or_else(|| Timestamp::from(SystemClock.wall()));
     let mut account = Account::default();
     let there = Destination { partitions: arguments.partitions, other_events };
@@ -87,9 +85,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         println!("{line}");
     }
     println!("{:<10} {answer}", "answer");
+    if let Some(refusal) = account.refused {
+        println!("{:<10} {}", "advice", refusal.advice());
+    }
     match account.refused {
         None => Ok(()),
-        Some(reason) => Err(CommandError::Failed(format!("the callback would be refused: {reason}"))),
+        Some(refusal) => Err(CommandError::Failed(format!("the callback would be refused: {}", refusal.label()))),
     }
 }
 
@@ -99,6 +100,19 @@ struct Destination {
     partitions: u32,
     /// Whether there is a topic for kinds that are not published.
     other_events: bool,
+}
+
+/// The keys that are named one by one, or else those of the configuration.
+fn keyring(arguments: &Arguments, config: Option<&Config>) -> Result<Keyring, CommandError> {
+    if let (true, Some(config)) = (arguments.key_file.is_empty(), config) {
+        return read_keys(config);
+    }
+    let keys = arguments.key_file.iter().map(|file| {
+        let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let key = KeyConfig { name, file: file.clone(), app_ids: vec![], push_domains: vec![] };
+        read_key(&key, 1).map_err(|error| CommandError::Usage(format!("{}: {error}", file.display())))
+    });
+    Ok(Keyring::new(keys.collect::<Result<_, _>>()?))
 }
 
 /// Tells of every step, and gives the answer.
@@ -117,7 +131,7 @@ fn explain(
                 "body",
                 format!("{} bytes, but {malformed:?}: no JSON object in UTF-8 with names of its own", body.len()),
             );
-            account.refuse("malformed");
+            account.refuse(Rejection::Malformed(malformed).into());
             return "400, sent again by the provider".to_owned();
         }
     };
@@ -127,7 +141,8 @@ fn explain(
     let redaction = Redaction::new(&config.masked_names);
     let outcome = tell_event(account, &callback, &members, config, &redaction, now, there);
     match account.refused {
-        Some(reason) => {
+        Some(refusal) => {
+            let reason = refusal.label();
             format!("403 ({reason}), sent again by the provider; the rest is what would come of it otherwise")
         }
         None => outcome,
@@ -145,23 +160,14 @@ fn tell_signature(
     let window = Window::new(config);
     let verdict = authenticate(body, keyring, window, now).map(|authentic| authentic.key_index());
     let key = |index: usize| keyring.keys().get(index).map_or("", callback::Key::name).to_owned();
-    let mismatch = "sign is not the MD5 of a key and t: another key, or t was changed on the way";
-    let (sentence, refused) = match &verdict {
-        Ok(index) => (format!("made with the key {}", key(*index)), None),
-        Err(Rejection::Untimely { untimely, key_index, .. }) => {
-            (format!("made with the key {}", key(*key_index)), Some(label(*untimely)))
-        }
-        Err(Rejection::Inauthentic(Inauthentic::SignatureMissing)) => {
-            ("t or sign is absent: is a key set in the provider's console?".to_owned(), Some("signature_missing"))
-        }
-        Err(Rejection::Inauthentic(Inauthentic::SignatureMalformed)) => {
-            ("t is not an integer of ten digits, or sign is no text".to_owned(), Some("signature_malformed"))
-        }
-        Err(Rejection::Inauthentic(_) | Rejection::Malformed(_)) => (mismatch.to_owned(), Some("signature_mismatch")),
+    let sentence = match &verdict {
+        Ok(index) | Err(Rejection::Untimely { key_index: index, .. }) => format!("made with the key {}", key(*index)),
+        Err(Rejection::Inauthentic(inauthentic)) => unproven(*inauthentic).to_owned(),
+        Err(Rejection::Malformed(malformed)) => format!("{malformed:?}"),
     };
     account.step("signature", sentence);
-    if let Some(reason) = refused {
-        account.refuse(reason);
+    if let Err(rejection) = verdict {
+        account.refuse(rejection.into());
     }
     let Some(t) = members.get("t").and_then(Value::as_i64) else { return };
     let seconds = now.seconds().saturating_sub(t.saturating_sub(LIFE_SECONDS));
@@ -183,10 +189,18 @@ fn tell_signature(
     );
 }
 
-fn label(untimely: Untimely) -> &'static str {
-    match untimely {
-        Untimely::Expired => "expired",
-        Untimely::TooFarAhead => "too_far_ahead",
+/// Why a signature shows nothing.
+fn unproven(inauthentic: Inauthentic) -> &'static str {
+    match inauthentic {
+        Inauthentic::SignatureMissing => "t or sign is absent: is a key set in the provider's console?",
+        Inauthentic::SignatureMalformed => "t is not an integer of ten digits, or sign is no text",
+        Inauthentic::SignatureMismatch | Inauthentic::Expired | Inauthentic::TooFarAhead => {
+            "sign is not the MD5 of a key and t: another key, or t was changed on the way"
+        }
+        Inauthentic::OutOfScope => "made with a key that is bound to other accounts or push domains than it names",
+        Inauthentic::ScopeMemberMissing => {
+            "made with a key that is bound to accounts or push domains, and it names none"
+        }
     }
 }
 
