@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::serve::read_config;
+use serde_json::json;
+
+use super::spool::written;
+use super::terminal::{Screen, Tone};
 use super::{CommandError, online};
 use crate::callback::read_key;
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, SpoolConfig};
 use crate::event::Timestamp;
 use crate::http::tls::{self, Pair, Standing};
 use crate::kafka::{LibrdkafkaProducers, Producers as _};
+use crate::spool::{Directory, Storage as _};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -20,34 +24,84 @@ pub(super) struct Arguments {
     /// keep what acks=all promises, does it take messages of our size.
     #[arg(long)]
     online: bool,
+    /// Print one JSON object instead of lines: `faults`, and `findings` with `verdict` and `sentence` each.
+    #[arg(long)]
+    json: bool,
 }
 
-/// What was looked at, one line each.
+/// What was looked at.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    lines: Vec<String>,
-    faults: usize,
+pub(super) struct Findings(Vec<Finding>);
+
+#[derive(Debug)]
+struct Finding {
+    verdict: Verdict,
+    sentence: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warning,
+    Fault,
 }
 
 impl Findings {
-    pub(super) fn good(&mut self, sentence: impl AsRef<str>) {
-        self.lines.push(format!("ok       {}", sentence.as_ref()));
+    pub(super) fn good(&mut self, sentence: impl Into<String>) {
+        self.0.push(Finding { verdict: Verdict::Ok, sentence: sentence.into() });
     }
 
-    pub(super) fn warning(&mut self, sentence: impl AsRef<str>) {
-        self.lines.push(format!("warning  {}", sentence.as_ref()));
+    pub(super) fn warning(&mut self, sentence: impl Into<String>) {
+        self.0.push(Finding { verdict: Verdict::Warning, sentence: sentence.into() });
     }
 
-    pub(super) fn fault(&mut self, sentence: impl AsRef<str>) {
-        self.faults += 1;
-        self.lines.push(format!("FAULT    {}", sentence.as_ref()));
+    pub(super) fn fault(&mut self, sentence: impl Into<String>) {
+        self.0.push(Finding { verdict: Verdict::Fault, sentence: sentence.into() });
+    }
+
+    fn faults(&self) -> usize {
+        self.0.iter().filter(|finding| finding.verdict == Verdict::Fault).count()
+    }
+
+    /// One line each.
+    fn lines(&self, screen: Screen) -> String {
+        let line = |Finding { verdict, sentence }: &Finding| {
+            let (mark, tone) = match verdict {
+                Verdict::Ok => ("ok", Tone::Good),
+                Verdict::Warning => ("warning", Tone::Doubtful),
+                Verdict::Fault => ("FAULT", Tone::Bad),
+            };
+            screen.marked(mark, Some(tone), 8, sentence) + "\n"
+        };
+        self.0.iter().map(line).collect()
+    }
+
+    fn as_json(&self) -> String {
+        let findings = self.0.iter().map(|Finding { verdict, sentence }| {
+            let verdict = match verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warning => "warning",
+                Verdict::Fault => "fault",
+            };
+            json!({ "verdict": verdict, "sentence": sentence })
+        });
+        format!("{}\n", json!({ "faults": self.faults(), "findings": findings.collect::<Vec<_>>() }))
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the result of the command")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
-    let config = read_config(&arguments.config)?;
     let mut findings = Findings::default();
+    let config = match Config::read(&arguments.config) {
+        Ok(config) => config,
+        // As compilers write it: whoever reads it wants to jump to the line.
+        Err(faults) if !arguments.json => {
+            return Err(CommandError::Usage(format!("the configuration is faulty:\n{faults}")));
+        }
+        Err(faults) => {
+            faults.to_string().lines().for_each(|fault| findings.fault(fault));
+            return conclude(arguments, &findings, findings.faults());
+        }
+    };
     findings.good(format!("{} has no fault", arguments.config.display()));
     for warning in config.warnings() {
         findings.warning(warning);
@@ -61,19 +115,49 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         Ok(()) => findings.good("the settings of the producer are usable"),
         Err(error) => findings.fault(error.to_string()),
     }
-    let offline_faults = findings.faults;
+    let offline_faults = findings.faults();
+    look_at_spool(&config.spool, &mut findings);
     // With settings that make no client nobody can be asked; that is said already.
     if arguments.online && producer.is_ok() {
         online::look(&config.kafka, config.http.body_bytes_max, &mut findings);
     }
-    for line in &findings.lines {
-        println!("{line}");
-    }
-    let sentence = format!("{} fault(s)", findings.faults);
-    match findings.faults {
+    conclude(arguments, &findings, offline_faults)
+}
+
+/// Of the faults, so many are of the file and those that it names.
+fn conclude(arguments: &Arguments, findings: &Findings, usage_faults: usize) -> Result<(), CommandError> {
+    let text = if arguments.json { findings.as_json() } else { findings.lines(Screen::out()) };
+    written(std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()))?;
+    let sentence = format!("{} fault(s)", findings.faults());
+    match findings.faults() {
         0 => Ok(()),
-        _ if offline_faults > 0 => Err(CommandError::Usage(sentence)),
+        _ if usage_faults > 0 => Err(CommandError::Usage(sentence)),
         _ => Err(CommandError::Failed(sentence)),
+    }
+}
+
+/// Whether this user may write there; the bridge may be another one.
+fn look_at_spool(config: &SpoolConfig, findings: &mut Findings) {
+    if !config.enabled {
+        return;
+    }
+    let directory = Directory::at(&config.directory);
+    let shown = config.directory.display();
+    match directory.try_access() {
+        Err(error) => {
+            return findings.fault(format!(
+                "spool.directory {shown}: {error}: the user of the bridge has to be able to write there; give it the \
+                 directory, or name another"
+            ));
+        }
+        Ok(false) => findings.good(format!("spool.directory {shown} can be made by this user")),
+        Ok(true) => findings.good(format!("spool.directory {shown} can be written by this user")),
+    }
+    if let Some(free) = directory.free_bytes().ok().filter(|free| *free < config.disk_free_min) {
+        findings.warning(format!(
+            "spool.directory {shown}: {} MiB are free, less than spool.disk_free_min: it takes no events",
+            free >> 20
+        ));
     }
 }
 

@@ -8,19 +8,22 @@ use std::time::Duration;
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::statistics::Statistics;
 
-use crate::kafka::{Config, Contents, settings};
+use super::terminal;
+use crate::kafka::{Config, Contents, Trouble, diagnose_tls, settings};
 
 /// How long each attempt waits. The first is short, so that a login that is refused is known soon; the last leaves
 /// time to a cluster that is slow.
 const ATTEMPTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(6)];
 /// For what librdkafka had to say meanwhile. With no time at all only one event would be heard.
 const LISTENING: Duration = Duration::from_millis(50);
+/// How often a sign of life is moved.
+const TICK: Duration = Duration::from_millis(100);
 /// Reasons that one sentence can bear: about one a broker.
 const REASONS_MAX: usize = 4;
 
@@ -35,6 +38,9 @@ pub(super) fn metadata(config: &Config) -> Result<Metadata, String> {
     let client: BaseProducer<Troubles> =
         settings.create_with_context(Troubles::default()).map_err(|error| no_client(error.to_string()))?;
     let mut last = String::new();
+    let spinner = terminal::spinner();
+    spinner.set_message("asking the brokers");
+    spinner.enable_steady_tick(TICK);
     for patience in ATTEMPTS {
         match client.client().fetch_metadata(None, patience) {
             Ok(metadata) => return Ok(metadata),
@@ -45,7 +51,8 @@ pub(super) fn metadata(config: &Config) -> Result<Metadata, String> {
             break;
         }
     }
-    Err(format!("no broker answers: {}", client.context().reasons().unwrap_or(last)))
+    spinner.finish_and_clear();
+    Err(client.context().sentence(&contents, &last))
 }
 
 /// What librdkafka complained of.
@@ -55,8 +62,8 @@ struct Troubles(Mutex<Heard>);
 #[derive(Default)]
 struct Heard {
     reasons: Vec<String>,
-    /// A broker did not accept us, or we did not accept it: trying again changes nothing.
-    refused: bool,
+    /// The worst of them.
+    trouble: Option<Trouble>,
     /// Every broker was tried.
     all_down: bool,
 }
@@ -64,12 +71,27 @@ struct Heard {
 impl Troubles {
     fn is_final(&self) -> bool {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.refused && heard.all_down
+        // Where one side does not accept the other, trying again changes nothing.
+        heard.trouble.is_some_and(Trouble::is_refusal) && heard.all_down
     }
 
-    fn reasons(&self) -> Option<String> {
+    /// Why no broker answers and what to look at, and behind it librdkafka's own words, which are `last` if it had no
+    /// other.
+    fn sentence(&self, contents: &Contents, last: &str) -> String {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (!heard.reasons.is_empty()).then(|| heard.reasons.join("; "))
+        let reasons = if heard.reasons.is_empty() { last.to_owned() } else { heard.reasons.join("; ") };
+        let advice = match heard.trouble {
+            Some(Trouble::Tls) => {
+                let cause = heard.reasons.iter().find_map(|reason| diagnose_tls(reason, contents));
+                cause.map_or_else(|| Trouble::Tls.sentence().to_owned(), |cause| format!("no TLS with one: {cause}"))
+            }
+            Some(found @ (Trouble::Authentication | Trouble::Name)) => found.sentence().to_owned(),
+            None | Some(Trouble::Connection | Trouble::Other) => {
+                "see that they run, that kafka.brokers names them, and that nothing between here and them blocks the port"
+                    .to_owned()
+            }
+        };
+        format!("no broker answers: {advice}; the client says: {reasons}")
     }
 }
 
@@ -81,13 +103,12 @@ impl ClientContext for Troubles {
 
     fn error(&self, error: KafkaError, reason: &str) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match error.rdkafka_error_code() {
-            Some(Code::AllBrokersDown) => {
-                heard.all_down = true;
-                return;
-            }
-            Some(Code::Authentication | Code::SSL) => heard.refused = true,
-            _ => {}
+        let Some(found) = Trouble::of(&error, reason) else {
+            heard.all_down = true;
+            return;
+        };
+        if !heard.trouble.is_some_and(Trouble::is_refusal) {
+            heard.trouble = Some(found);
         }
         // What follows differs from time to time: "(after 2ms in state CONNECT, 1 identical error(s) suppressed)".
         let reason = reason.split(" (after ").next().unwrap_or(reason);

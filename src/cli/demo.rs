@@ -166,7 +166,7 @@ fn show(arguments: &Arguments, consumer: &BaseConsumer, sent: Vec<Sent>) -> Resu
     let mut expected: HashMap<String, Sent> = sent.into_iter().map(|sent| (sent.file_id.clone(), sent)).collect();
     let deadline = SystemClock.monotonic() + PATIENCE;
     if !arguments.exit {
-        println!("\n  edition  stream   partition  offset   answered in   read back after   event_id");
+        println!("\n  edition  stream  partition  offset  answered in  read back after  event_id");
     }
     while !expected.is_empty() {
         if SystemClock.monotonic() > deadline {
@@ -190,7 +190,7 @@ fn show(arguments: &Arguments, consumer: &BaseConsumer, sent: Vec<Sent>) -> Resu
             println!("{}", String::from_utf8_lossy(text));
         } else {
             println!(
-                "  {}     {}   {:<9}  {:<6}   {:>8.2} ms   {:>12.2} ms   {}",
+                "  {:<7}  {}  {:<9}  {:<6}  {:>8.2} ms  {:>12.2} ms  {:.8}…",
                 sent.edition.name(),
                 sent.stream_id,
                 message.partition(),
@@ -211,7 +211,8 @@ fn invite((callbacks, admin): (SocketAddr, SocketAddr), key: &Key) {
     let path = http::Config::default().path;
     println!(
         "
-Every callback got its 200 after the embedded broker had acknowledged it. The bridge is still up.
+Every callback got its 200 after the embedded broker had acknowledged it. The
+bridge is still up.
 
 Send one yourself (the signature is good for about 17 minutes):
 
@@ -221,6 +222,7 @@ Change a digit of \"sign\" and see it refused. Then look at what was counted:
 
   curl -s http://{admin}/metrics | grep ^recording_bridge_callbacks
 
-What to try next: README.md tells how to run it against your own Kafka. Ctrl-C ends the demo."
+What to try next: docs/getting-started.md goes on with a Kafka of your own.
+Ctrl-C ends the demo."
     );
 }

@@ -3,11 +3,10 @@
 //! They are written by a thread of their own, through a bounded queue: if nobody reads stderr any more, lines are lost
 //! and nothing else. A log that waits for its reader would let anybody who can cause a line stop the bridge.
 
-use std::io::IsTerminal as _;
-
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 
+use super::terminal::Screen;
 use crate::config::{Level, LogConfig, LogFormat};
 
 /// Lines in the queue; some megabytes at most.
@@ -32,7 +31,7 @@ pub(super) fn start(config: LogConfig) -> Logs {
     let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(writer);
     let started = match config.format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+        LogFormat::Text => lines.with_ansi(Screen::err().has_colour()).with_target(false).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logs were started before");

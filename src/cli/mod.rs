@@ -4,6 +4,7 @@
 //! configuration. Results go to stdout, everything else to stderr.
 
 mod check;
+mod completions;
 mod contact;
 mod demo;
 mod edition;
@@ -15,11 +16,13 @@ mod send;
 mod serve;
 mod spool;
 mod tail;
+mod terminal;
 
 use std::fmt;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use terminal::Screen;
 
 /// Exit code for a failure on the way.
 const FAILURE: u8 = 1;
@@ -55,6 +58,10 @@ enum Command {
     Explain(explain::Arguments),
     /// See the whole thing work in one process, with an embedded broker and nothing to set up.
     Demo(demo::Arguments),
+    /// Print what a shell needs to complete this command.
+    ///
+    /// For bash: `source <(recording-bridge completions bash)` in ~/.bashrc.
+    Completions(completions::Arguments),
 }
 
 /// Why a command did not succeed.
@@ -101,6 +108,7 @@ pub fn run() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,6 +120,6 @@ pub fn run() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the last word of a command that has no log")]
 fn complain(sentence: &str, code: u8) -> ExitCode {
-    eprintln!("recording-bridge: {sentence}");
+    eprintln!("{}", Screen::err().broken(&format!("recording-bridge: {sentence}"), 0));
     ExitCode::from(code)
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::metadata::{Metadata, MetadataTopic};
-use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::check::Findings;
 use super::contact;
@@ -34,26 +35,27 @@ pub(super) fn look(config: &Config, body_bytes_max: usize, findings: &mut Findin
         Err(error) => return findings.fault(format!("no Kafka client can be made: {error}")),
     };
     look_at_events_topic(&client, config, body_bytes_max, &metadata, findings);
-    let aside = [(Some(&config.dead_letter_topic), "dead letter"), (config.other_events_topic.as_ref(), "other event")];
-    for (name, what) in aside {
-        if let Some(name) = name {
-            look_at_topic_aside(&client, (name, what), body_bytes_max, &metadata, findings);
-        }
+    let mut look_aside = |key, name: &str, what| {
+        look_at_topic_aside((&client, config), (key, name, what), body_bytes_max, &metadata, findings);
+    };
+    look_aside("kafka.dead_letter_topic", &config.dead_letter_topic, "dead letter");
+    if let Some(name) = &config.other_events_topic {
+        look_aside("kafka.other_events_topic", name, "other event");
     }
 }
 
 /// Nothing that is wrong here is a fault: dead letters and other events then wait on disk. Whether the bridge may write
 /// to the topic cannot be seen without writing to it.
 fn look_at_topic_aside(
-    client: &AdminClient<DefaultClientContext>,
-    (name, what): (&str, &str),
+    (client, config): (&AdminClient<DefaultClientContext>, &Config),
+    (key, name, what): (&str, &str, &str),
     body_bytes_max: usize,
     metadata: &Metadata,
     findings: &mut Findings,
 ) {
-    match topic(metadata, name) {
+    match topic(config, metadata, (key, name)) {
         Ok(found) => findings.good(format!("topic {name}: {} partition(s)", found.partitions().len())),
-        Err(sentence) => return findings.warning(format!("{sentence}: {what}s will wait on disk")),
+        Err(sentence) => return findings.warning(format!("{sentence}; {what}s will wait on disk")),
     }
     let largest = settings_of(client, name).ok().and_then(|settings| number(&settings, "max.message.bytes"));
     let needed = 4 * body_bytes_max + MESSAGE_OVERHEAD_BYTES;
@@ -66,15 +68,41 @@ fn look_at_topic_aside(
 }
 
 /// The topic, or why there is nothing to see of it. A passing error, such as an election, is no lack of a topic.
-fn topic<'a>(metadata: &'a Metadata, name: &str) -> Result<&'a MetadataTopic, String> {
+fn topic<'a>(config: &Config, metadata: &'a Metadata, (key, name): (&str, &str)) -> Result<&'a MetadataTopic, String> {
     let found = metadata.topics().iter().find(|topic| topic.name() == name);
-    match found.map(|topic| (topic, topic.error().map(RDKafkaErrorCode::from))) {
-        None | Some((_, Some(RDKafkaErrorCode::UnknownTopicOrPartition))) => {
-            Err(format!("there is no topic {name}, or it may not be seen"))
-        }
+    match found.map(|topic| (topic, topic.error().map(Code::from))) {
+        None | Some((_, Some(Code::UnknownTopicOrPartition))) => Err(absent(config, (key, name))),
         Some((_, Some(error))) => Err(format!("topic {name} cannot be looked at now: {error}")),
         Some((topic, None)) => Ok(topic),
     }
+}
+
+/// Why the brokers do not list a topic. They list none that a login may not see; who asks for it by name is told apart.
+fn absent(config: &Config, (key, name): (&str, &str)) -> String {
+    let create = "create it, since the bridge never does";
+    match fault_of(config, name) {
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+            format!("there is no topic {name}: {create}, or correct {key}")
+        }
+        Some(Code::TopicAuthorizationFailed) => format!(
+            "topic {name} may not be seen by our login, whether or not it exists: let that Describe and Write it, and \
+             DescribeConfigs for this command"
+        ),
+        Some(_) | None => format!(
+            "there is no topic {name}, or it may not be seen by our login: {create}, correct {key}, or let the login \
+             Describe and Write it"
+        ),
+    }
+}
+
+/// What the brokers say of a topic by name. Asked by a consumer, since the question of a producer makes brokers create it.
+fn fault_of(config: &Config, name: &str) -> Option<Code> {
+    let contents = Contents::read(config).ok()?;
+    let mut settings = settings::connection(config, &contents);
+    settings.set("group.id", "recording-bridge-check").set("allow.auto.create.topics", "false");
+    let consumer: BaseConsumer = settings.create().ok()?;
+    let metadata = consumer.fetch_metadata(Some(name), DEADLINE).ok()?;
+    metadata.topics().first()?.error().map(Code::from)
 }
 
 fn look_at_events_topic(
@@ -85,7 +113,7 @@ fn look_at_events_topic(
     findings: &mut Findings,
 ) {
     let name = &config.topic;
-    let found = match topic(metadata, name) {
+    let found = match topic(config, metadata, ("kafka.topic", name)) {
         Ok(found) => found,
         Err(sentence) => return findings.fault(sentence),
     };
@@ -177,6 +205,10 @@ fn settings_of(client: &AdminClient<DefaultClientContext>, topic: &str) -> Resul
     let answers =
         runtime.block_on(client.describe_configs([&resource], &options)).map_err(|error| error.to_string())?;
     let resource = answers.into_iter().next().ok_or("no answer")?.map_err(|code| code.to_string())?;
+    if resource.entries.is_empty() {
+        // The client library gives no error of a single topic.
+        return Err("our login needs DescribeConfigs on it".to_owned());
+    }
     let entries = resource.entries.into_iter();
     Ok(entries.filter_map(|entry| entry.value.map(|value| (entry.name, value))).collect())
 }
@@ -198,7 +230,7 @@ mod tests {
             let mut findings = Findings::default();
             look_at_replicas_in_sync("t", in_sync.into_iter(), &settings, &mut findings);
             let said = format!("{findings:?}");
-            assert_eq!(said.contains("FAULT"), faulty.is_some(), "{said}");
+            assert_eq!(said.contains("Fault"), faulty.is_some(), "{said}");
             assert!(said.contains(faulty.unwrap_or_default()), "{said}");
         }
     }

@@ -1,20 +1,20 @@
 //! `send`: sign and post sample callbacks, to try a deployment without the provider.
 
 use std::fs;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value};
 use ureq::Agent;
 use ureq::tls::{PemItem, TlsConfig, parse_pem};
 
-use super::CommandError;
 use super::edition::{Edition, signed};
+use super::terminal::Screen;
+use super::{CommandError, terminal};
 use crate::callback::{Key, KeyConfig, read_key};
 use crate::clock::{Clock as _, SystemClock};
 use crate::event::Timestamp;
@@ -134,11 +134,10 @@ fn read_body(file: &PathBuf) -> Result<Map<String, Value>, CommandError> {
 }
 
 fn progress(count: u64) -> ProgressBar {
-    if count <= LINES_MAX || !std::io::stderr().is_terminal() {
+    if count <= LINES_MAX {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta} left");
-    ProgressBar::new(count).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    terminal::bar(count, "{bar:30} {pos}/{len} {per_sec} {eta} left")
 }
 
 /// Callback `number` has its own moment, so a slow answer does not slow the ones after it.
@@ -211,7 +210,7 @@ fn conclude(mut tally: Tally, taken: Duration) -> Result<(), CommandError> {
             let place = ((tally.times.len().saturating_sub(1)) as f64 * share) as usize;
             tally.times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
         };
-        println!(
+        let sentence = format!(
             "{total} sent in {:.1} s: {accepted} accepted, {refused} refused, {failed} without an answer; \
              p50 {:.1} ms, p99 {:.1} ms, worst {:.1} ms",
             taken.as_secs_f64(),
@@ -219,6 +218,7 @@ fn conclude(mut tally: Tally, taken: Duration) -> Result<(), CommandError> {
             quantile(0.99),
             quantile(1.0)
         );
+        println!("{}", Screen::out().broken(&sentence, 0));
     }
     if accepted == total {
         Ok(())

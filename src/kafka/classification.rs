@@ -50,7 +50,8 @@ impl SendError {
 
 impl Trouble {
     /// Sorts an error that came with `reason`; `None` for the mere sum of others, that all brokers are down.
-    pub(super) fn of(error: &KafkaError, reason: &str) -> Option<Self> {
+    #[must_use]
+    pub fn of(error: &KafkaError, reason: &str) -> Option<Self> {
         let Some(code) = error.rdkafka_error_code() else { return Some(Self::Other) };
         Some(match code {
             Code::AllBrokersDown => return None,

@@ -15,6 +15,7 @@ use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509StoreContextRef;
 use openssl::x509::store::X509StoreBuilder;
 
+use super::complaints::broker;
 use super::credentials::Contents;
 use super::pem;
 
@@ -40,6 +41,14 @@ mod verdict {
     pub(super) const REVOKED: i32 = 23;
     pub(super) const OTHER_HOST: i32 = 62;
     pub(super) const OTHER_ADDRESS: i32 = 64;
+}
+
+/// What is wrong between us and the broker that librdkafka complains of in `reason`; `None` if nothing is to be seen.
+/// Waits for the network, some seconds at most.
+#[must_use]
+pub fn diagnose_tls(reason: &str, contents: &Contents) -> Option<String> {
+    let (host, port) = broker(reason)?;
+    look(host, port, contents)
 }
 
 /// What is wrong between us and the broker at this address; `None` if nothing is to be seen.

@@ -35,6 +35,8 @@ use std::time::Duration;
 pub use client::{LibrdkafkaProducers, librdkafka_version};
 #[cfg(feature = "librdkafka")]
 pub use credentials::Contents;
+#[cfg(feature = "librdkafka")]
+pub use diagnosis::diagnose_tls;
 pub use report::{Delivered, Failure, Report, SendError, Statistics};
 pub use trouble::Trouble;
 

@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FallocateFlags, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, FallocateFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::holder::{Holder, holder};
@@ -183,6 +183,22 @@ impl Directory {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Whether this process may make files in the directory, or make the directory itself; nothing is made or changed.
+    /// `false` if it is not there yet.
+    ///
+    /// # Errors
+    /// `NotADirectory`, `PermissionDenied`, `ReadOnlyFilesystem`, or whatever else the filesystem says.
+    pub fn try_access(&self) -> io::Result<bool> {
+        let there = self.path.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+        if !fs::metadata(there)?.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        // As the user that the process acts for, who need not be the one that began it.
+        rustix::fs::accessat(CWD, there, access, AtFlags::EACCESS)?;
+        Ok(there == self.path)
     }
 
     /// The process that is seen to own the directory. There may be one that is not seen.

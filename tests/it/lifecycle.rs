@@ -295,12 +295,12 @@ fn check_online_tells_a_topic_in_trouble_from_one_that_is_not_there() {
     assert_eq!(code, 1, "{out}{log}");
     assert!(out.contains(&format!("FAULT    topic {TOPIC} cannot be looked at now: ")), "{out}");
     assert!(out.to_lowercase().contains("leader not available"), "{out}");
-    assert!(!out.contains(&format!("there is no topic {TOPIC},")), "{out}");
+    assert!(!out.contains(&format!("there is no topic {TOPIC}:")), "{out}");
     let broker = Broker::without_topic();
     let folder = Folder::new(&broker.address(), "");
     let (code, out, log) = run(&["check", "--online", "--config", &folder.config()]);
     assert_eq!(code, 1, "{out}{log}");
-    assert!(out.contains(&format!("FAULT    there is no topic {TOPIC},")), "{out}");
+    assert!(out.contains(&format!("FAULT    there is no topic {TOPIC}: create it")), "{out}");
 }
 
 #[test]

@@ -136,9 +136,11 @@ fn a_missing_topic_is_a_fault_and_is_created_by_nobody() {
     // Twice: what the first one asked for must not be there for the second one.
     for _ in 0..2 {
         let ended = check_online(setup.config());
-        let fault = format!("FAULT    there is no topic {name}, or it may not be seen");
-        let warning =
-            format!("warning  there is no topic {dead}, or it may not be seen: dead letters will wait on disk");
+        let absent = |key: &str, name: &str| {
+            format!("there is no topic {name}: create it, since the bridge never does, or correct kafka.{key}")
+        };
+        let fault = format!("FAULT    {}", absent("topic", &name));
+        let warning = format!("warning  {}; dead letters will wait on disk", absent("dead_letter_topic", &dead));
         assert_eq!(complaints(&ended), [fault, warning], "{ended:?}");
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "recording-bridge: 1 fault(s)\n"), "{ended:?}");
         let tailed = run("tail", setup.config(), &["--count", "1"]);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rdkafka::types::RDKafkaRespErr;
 use recording_bridge::callback::Scope;
 use recording_bridge::refusal::Refusal;
 use serde_json::{Value, json};
@@ -192,6 +193,17 @@ fn nothing_is_said_to_be_replayed_that_kafka_has_not_acknowledged() {
     let done = desk.replay(&from, &["--give-up-after", "2"]);
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.has("1 read", "0 published") && done.stderr.contains("nothing was acknowledged for 2 s"), "{done:?}");
+}
+
+#[test]
+fn a_topic_that_gives_nothing_out_is_given_up() {
+    let desk = Desk::new();
+    let (event, _) = golden("events/edition-2018.txt");
+    assert_eq!(desk.replay(&desk.file(&event), &[]).code, Some(0));
+    desk.broker.fail_fetch(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
+    let done = desk.replay(TOPIC, &["--give-up-after", "2"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains(&format!("nothing could be read of topic {TOPIC} for 2 s")), "{done:?}");
 }
 
 fn explain(folder: &Path, body: &str, key: &str, more: &[&str]) -> (Option<i32>, String) {

@@ -310,6 +310,11 @@ impl Broker {
         self.cluster.request_errors(RDKafkaApiKey::Produce, errors);
     }
 
+    /// Refuses to give anything out, for longer than a test takes.
+    pub(crate) fn fail_fetch(&self, error: RDKafkaRespErr) {
+        self.cluster.request_errors(RDKafkaApiKey::Fetch, &[error; 1000]);
+    }
+
     /// Forgets the errors that were not used yet.
     pub(crate) fn mend_produce(&self) {
         self.cluster.clear_request_errors(RDKafkaApiKey::Produce);

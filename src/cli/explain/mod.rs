@@ -9,10 +9,12 @@ mod sources;
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::CommandError;
 use super::serve::{read_config, read_keys};
+use super::spool::written;
+use super::terminal::{Screen, Tone};
 use crate::callback::{
     self, AuthenticCallback, Inauthentic, KeyConfig, Keyring, Normalised, Redaction, Rejection, Unusable,
     UnusableReason, Window, authenticate, read_key,
@@ -45,6 +47,9 @@ pub(super) struct Arguments {
     /// Partitions of the topic.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     partitions: u32,
+    /// Print one JSON object instead of lines: `answer`, `refused`, `advice`, and the steps.
+    #[arg(long)]
+    json: bool,
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
@@ -54,14 +59,15 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 /// What is told, and what the bridge would answer.
 #[derive(Default)]
 struct Account {
-    lines: Vec<String>,
+    /// Each with its name.
+    steps: Vec<(&'static str, String)>,
     /// Why the callback is refused, from the first step that does.
     refused: Option<Refusal>,
 }
 
 impl Account {
-    fn step(&mut self, name: &str, sentence: impl AsRef<str>) {
-        self.lines.push(format!("{name:<10} {}", sentence.as_ref()));
+    fn step(&mut self, name: &'static str, sentence: impl Into<String>) {
+        self.steps.push((name, sentence.into()));
     }
 
     fn refuse(&mut self, reason: Refusal) {
@@ -69,7 +75,6 @@ impl Account {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the result of the command")]
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let fault = |error: std::io::Error| CommandError::Usage(format!("{}: {error}", arguments.file.display()));
     let body = fs::read(&arguments.file).map_err(fault)?;
@@ -81,17 +86,31 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     let mut account = Account::default();
     let there = Destination { partitions: arguments.partitions, other_events };
     let answer = explain(&mut account, &body, &keyring, &config, now, there);
-    for line in &account.lines {
-        println!("{line}");
-    }
-    println!("{:<10} {answer}", "answer");
-    if let Some(refusal) = account.refused {
-        println!("{:<10} {}", "advice", refusal.advice());
-    }
+    let text = if arguments.json { as_json(&account, &answer) } else { lines(account.steps, account.refused, answer) };
+    written(std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()))?;
     match account.refused {
         None => Ok(()),
         Some(refusal) => Err(CommandError::Failed(format!("the callback would be refused: {}", refusal.label()))),
     }
+}
+
+fn lines(steps: Vec<(&'static str, String)>, refused: Option<Refusal>, answer: String) -> String {
+    let screen = Screen::out();
+    let line = |tone, (name, sentence): (&str, String)| screen.marked(name, tone, 10, &sentence) + "\n";
+    let mut text: String = steps.into_iter().map(|step| line(None, step)).collect();
+    let tone = if refused.is_none() { Tone::Good } else { Tone::Bad };
+    text.push_str(&line(Some(tone), ("answer", answer)));
+    if let Some(refusal) = refused {
+        text.push_str(&line(None, ("advice", refusal.advice().to_owned())));
+    }
+    text
+}
+
+fn as_json(account: &Account, answer: &str) -> String {
+    let steps = account.steps.iter().map(|(name, sentence)| json!({ "step": name, "sentence": sentence }));
+    let (refused, advice) = account.refused.map(|refusal| (refusal.label(), refusal.advice())).unzip();
+    let steps: Vec<Value> = steps.collect();
+    format!("{}\n", json!({ "answer": answer, "refused": refused, "advice": advice, "steps": steps }))
 }
 
 /// Where messages go.

@@ -9,7 +9,7 @@ mod rebuilt;
 mod record;
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 
 use super::serve::read_config;
-use super::{CommandError, logging, tail};
+use super::{CommandError, logging, tail, terminal};
 use crate::callback::Redaction;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Level, LogConfig, LogFormat};
@@ -61,7 +61,7 @@ pub(super) struct Arguments {
     /// Messages a second, at most.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// Give up when nothing was acknowledged for so many seconds.
+    /// Give up when nothing was read or acknowledged for so many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     give_up_after: u64,
 }
@@ -111,7 +111,7 @@ impl<'a> Replay<'a> {
             published: config.callback.published_kinds,
             now: Timestamp::from(SystemClock.wall()),
         };
-        let bar = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let bar = terminal::spinner();
         let next_line = SystemClock.monotonic() + LINE_INTERVAL;
         Ok(Self { arguments, rules, publisher, tally: Tally::default(), bar, next_line })
     }
@@ -138,7 +138,8 @@ impl<'a> Replay<'a> {
         let source = crate::kafka::Config { topic: topic.clone(), ..config.kafka.clone() };
         let consumer = tail::start(&source, true)?;
         let fault = |error| CommandError::failed("the end of the topic is not known", error);
-        let mut left = Vec::new();
+        let (mut left, mut heard) = (Vec::new(), SystemClock.monotonic());
+        let patience = Duration::from_secs(self.arguments.give_up_after);
         for place in consumer.assignment().map_err(fault)?.elements() {
             let (begin, end) = consumer.fetch_watermarks(topic, place.partition(), PATIENCE).map_err(fault)?;
             if end > begin {
@@ -152,9 +153,18 @@ impl<'a> Replay<'a> {
                 if left.iter().any(|(open, end)| *open == partition && offset < *end) {
                     self.take(&format!("{topic} [{partition}] {offset}"), Record::of_message(&message))?;
                 }
+                // To publish it may have taken long.
+                heard = SystemClock.monotonic();
             }
             // Marks of transactions take offsets as well, so that the last one may never come.
             left.retain(|(partition, end)| position(&consumer, topic, *partition).is_none_or(|at| at < *end));
+            if SystemClock.monotonic().saturating_duration_since(heard) >= patience {
+                let silent: Vec<String> = left.iter().map(|(partition, _)| partition.to_string()).collect();
+                let (silent, seconds) = (silent.join(", "), patience.as_secs());
+                return Err(CommandError::Failed(format!(
+                    "nothing could be read of topic {topic} for {seconds} s; partitions that are not at their end: {silent}"
+                )));
+            }
         }
         Ok(())
     }
@@ -190,13 +200,14 @@ impl<'a> Replay<'a> {
         self.tally.fit += 1;
         match &mut self.publisher {
             Some(publisher) => publisher.send(message).map_err(CommandError::Failed),
-            None => super::spool::written(print(message)),
+            // Beside a moving line, which would stay in front of it.
+            None => super::spool::written(self.bar.suspend(|| print(message))),
         }
     }
 
     fn unfit(&mut self, place: &str, why: &str) {
         self.tally.unfit += 1;
-        super::spool::say(&format!("{place}: left out: {why}"));
+        self.bar.suspend(|| super::spool::say(&format!("{place}: left out: {why}")));
     }
 
     fn tell(&mut self) {

@@ -1,16 +1,16 @@
 //! `spool drain`: publish a spool without running a bridge.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::tally::{tally, tally_file};
 use super::{look, look_inside, refuse_newer, say, written};
 use crate::app::{AppError, DEAD_LETTERS, Ending, OTHER_EVENTS, Progress, SpoolDrain};
 use crate::cli::serve::read_config;
-use crate::cli::{CommandError, logging};
+use crate::cli::{CommandError, logging, terminal};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Level, LogConfig, LogFormat};
 use crate::shutdown::Shutdown;
@@ -20,7 +20,7 @@ use crate::spool::{Directory, Sequences};
 
 /// How often a line tells how far it is, where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-const BAR: &str = "{bar:40} {pos}/{len} published, {per_sec}, {elapsed}";
+const BAR: &str = "{bar:30} {pos}/{len} published, {per_sec}, {elapsed}";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -124,9 +124,7 @@ struct Display {
 impl Display {
     fn new(total: u64) -> Self {
         let begun = SystemClock.monotonic();
-        let style = ProgressStyle::with_template(BAR);
-        let bar = io::stderr().is_terminal().then(|| ProgressBar::new(total)).zip(style.ok());
-        let bar = bar.map(|(bar, style)| bar.with_style(style));
+        let bar = terminal::shows_progress().then(|| terminal::bar(total, BAR));
         if bar.is_none() {
             say(&format!("{total} events to publish, at most"));
         }

@@ -10,6 +10,7 @@ use super::tally::{FileTally, Tally, tally};
 use super::{Place, look, look_inside, refuse_newer, say, written};
 use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::cli::CommandError;
+use crate::cli::terminal::Screen;
 use crate::spool::inspect::Survey;
 use crate::spool::segment::Kind;
 use crate::spool::{Directory, Holder};
@@ -60,9 +61,12 @@ fn read(path: &Path, found: &Survey) -> Result<Listed, CommandError> {
     Ok(Listed { path: path.to_owned(), tally, holder: Directory::at(path).holder() })
 }
 
+const TITLES: [&str; 9] =
+    ["SPOOL", "SEGMENTS", "FRAMES", "OLDEST", "BYTES", "SEQUENCES", "DAMAGED", "KEPT ASIDE", "STATE"];
+
+/// A table, or a list of each spool where the terminal is too narrow for it.
 fn table(spools: [(&str, Option<&Listed>); 3]) -> String {
-    let titles = ["SPOOL", "SEGMENTS", "FRAMES", "OLDEST", "BYTES", "SEQUENCES", "DAMAGED", "KEPT ASIDE", "STATE"];
-    let mut rows = vec![titles.map(str::to_owned)];
+    let mut rows = vec![TITLES.map(str::to_owned)];
     for (name, listed) in spools {
         let Some(Listed { tally, holder, .. }) = listed else { continue };
         let none = || "-".to_owned();
@@ -78,7 +82,15 @@ fn table(spools: [(&str, Option<&Listed>); 3]) -> String {
             holder.as_ref().map_or_else(|| "not seen in use".to_owned(), |holder| format!("in use by {holder}")),
         ]);
     }
-    aligned(&rows)
+    let table = aligned(&rows);
+    let longest = table.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    let screen = Screen::out();
+    if screen.has_room_for(longest) { table } else { rows.iter().skip(1).map(|row| listed(screen, row)).collect() }
+}
+
+fn listed(screen: Screen, row: &[String; 9]) -> String {
+    let line = |(title, cell): (&&str, &String)| screen.marked(title, None, 10, cell) + "\n";
+    TITLES.iter().zip(row).map(line).collect()
 }
 
 /// Columns two spaces apart, and no space at the end of a line.

@@ -17,6 +17,7 @@ use clap::Subcommand;
 
 use super::CommandError;
 use super::serve::read_config;
+use super::terminal::Screen;
 use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::spool::Directory;
 use crate::spool::inspect::{Survey, survey};
@@ -156,5 +157,5 @@ pub(super) fn written(result: io::Result<()>) -> Result<(), CommandError> {
 
 #[expect(clippy::print_stderr, reason = "a word to the operator, who may have stdout elsewhere")]
 pub(super) fn say(sentence: &str) {
-    eprintln!("{sentence}");
+    eprintln!("{}", Screen::err().broken(sentence, 0));
 }

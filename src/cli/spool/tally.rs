@@ -6,6 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::cli::terminal;
 use crate::event::Timestamp;
 use crate::spool::inspect::{Content, End, File, Stretch, Survey, read};
 use crate::spool::segment::{Kind, Unread};
@@ -79,7 +80,9 @@ pub(super) fn tally(path: &Path, found: &Survey) -> io::Result<Tally> {
     let watermark = found.watermark_sequence();
     let missing = found.missing.clone();
     let mut tally = Tally { files: Vec::new(), missing, watermark, waiting: Sequences::default(), oldest: None };
+    let bar = terminal::bar(found.files.len() as u64, "{bar:30} {pos}/{len} files read, {elapsed}");
     for file in &found.files {
+        bar.inc(1);
         if matches!(file.header, Err(Unread::Newer(_))) {
             continue;
         }
@@ -96,6 +99,7 @@ pub(super) fn tally(path: &Path, found: &Survey) -> io::Result<Tally> {
             Err(error) => return Err(error),
         }
     }
+    bar.finish_and_clear();
     Ok(tally)
 }
 

@@ -3,10 +3,13 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::tally::{FileTally, Tally, tally};
 use super::{Place, hold, look, look_inside, refuse_newer, say, written};
 use crate::app::{DEAD_LETTERS, OTHER_EVENTS};
 use crate::cli::CommandError;
+use crate::cli::terminal::{Screen, Tone};
 use crate::spool::inspect::{Stretch, Survey};
 
 #[derive(Debug, clap::Args)]
@@ -16,6 +19,9 @@ pub(super) struct Arguments {
     /// Take no lock: looks at a directory that a bridge is using. A write under way may be shown as a torn tail.
     #[arg(long)]
     read_only: bool,
+    /// Print one JSON object instead of lines: `damaged`, and every file with its damaged places.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
@@ -23,22 +29,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         CommandError::Failed(sentence) => CommandError::Unseen(sentence),
         CommandError::Usage(_) | CommandError::Unseen(_) => error,
     })?;
-    let Some(tallies) = tallies else { return Ok(()) };
+    let damage = tallies.iter().map(|(_, tally)| tally.damage()).sum();
     // The verdict stands whether or not somebody reads the lines.
-    written(print(&tallies))?;
-    match tallies.iter().map(|(_, tally)| tally.damage()).sum() {
+    let text = if arguments.json { as_json(&tallies, damage) } else { lines(&tallies) };
+    written(io::stdout().lock().write_all(text.as_bytes()))?;
+    match damage {
         0 => Ok(()),
         1 => Err(CommandError::Failed("damage in 1 place".to_owned())),
         places => Err(CommandError::Failed(format!("damage in {places} places"))),
     }
 }
 
-/// `None` if there is nothing to read.
-fn read_all(arguments: &Arguments) -> Result<Option<Vec<(PathBuf, Tally)>>, CommandError> {
+/// Nothing if there is nothing to read, which is said.
+fn read_all(arguments: &Arguments) -> Result<Vec<(PathBuf, Tally)>, CommandError> {
     let path = arguments.place.directory()?;
     let Some(found) = look(&path)? else {
-        say(&format!("{} is empty: no spool was begun here", path.display()));
-        return Ok(None);
+        say(&format!("{} is empty: no spool was begun here, as where a volume is not mounted", path.display()));
+        return Ok(Vec::new());
     };
     let mut tallies = Vec::new();
     let mut read = |path: &Path, found: Survey| {
@@ -58,60 +65,112 @@ fn read_all(arguments: &Arguments) -> Result<Option<Vec<(PathBuf, Tally)>>, Comm
             locks.push(read(&path, found)?);
         }
     }
-    Ok(Some(tallies))
+    Ok(tallies)
 }
 
-fn print(tallies: &[(PathBuf, Tally)]) -> io::Result<()> {
-    let mut out = std::io::stdout().lock();
+/// Lines that are made of marks and sentences.
+struct Lines {
+    screen: Screen,
+    text: String,
+}
+
+impl Lines {
+    fn damaged(&mut self, sentence: impl AsRef<str>) {
+        self.add("DAMAGED", Some(Tone::Bad), sentence);
+    }
+
+    fn note(&mut self, sentence: impl AsRef<str>) {
+        self.add("note", None, sentence);
+    }
+
+    fn add(&mut self, mark: &str, tone: Option<Tone>, sentence: impl AsRef<str>) {
+        self.text.push_str(&self.screen.marked(mark, tone, 8, sentence.as_ref()));
+        self.text.push('\n');
+    }
+}
+
+fn lines(tallies: &[(PathBuf, Tally)]) -> String {
+    let mut lines = Lines { screen: Screen::out(), text: String::new() };
+    if tallies.is_empty() {
+        lines.note("nothing was there to be read");
+    }
     for (path, tally) in tallies {
         for name in &tally.missing {
-            writeln!(
-                out,
-                "DAMAGED  {}: the file is missing, and older and newer ones are there",
-                path.join(name).display()
-            )?;
+            let shown = path.join(name);
+            lines.damaged(format!("{}: the file is missing, and older and newer ones are there", shown.display()));
         }
         for file in &tally.files {
-            print_file(&mut out, path, file)?;
+            add_file(&mut lines, path, file);
         }
-        let frames: u64 = tally.files.iter().map(|file| file.sequences.count()).sum();
-        let verdict = if tally.damage() == 0 { "ok     " } else { "DAMAGED" };
-        writeln!(
-            out,
-            "{verdict}  {}: {} segment(s), {} kept aside, {frames} sound frame(s), {} damaged place(s)",
+        let verdict = format!(
+            "{}: {} segment(s), {} kept aside, {} sound frame(s), {} damaged place(s)",
             path.display(),
             tally.segments(),
             tally.set_aside(),
+            sound_frames(tally),
             tally.damage()
-        )?;
+        );
+        match tally.damage() {
+            0 => lines.add("ok", Some(Tone::Good), verdict),
+            _ => lines.damaged(verdict),
+        }
     }
-    out.flush()
+    lines.text
 }
 
-fn print_file(out: &mut impl Write, path: &Path, file: &FileTally) -> io::Result<()> {
+fn sound_frames(tally: &Tally) -> u64 {
+    tally.files.iter().map(|file| file.sequences.count()).sum()
+}
+
+fn add_file(lines: &mut Lines, path: &Path, file: &FileTally) {
     let shown = path.join(&file.name);
     let shown = shown.display();
     if file.is_unfinished() {
-        writeln!(out, "note     {shown}: begun and never finished; no frame was ever written to it")?;
+        lines.note(format!("{shown}: begun and never finished; no frame was ever written to it"));
     }
     if file.header_is_damaged {
-        writeln!(out, "DAMAGED  {shown}: at byte 0: the header")?;
+        lines.damaged(format!("{shown}: at byte 0: the header"));
     }
     for stretch in &file.damaged {
         let Stretch { position, bytes, .. } = stretch;
-        writeln!(out, "DAMAGED  {shown}: at byte {position}, {bytes} bytes: {}", lost(stretch))?;
+        lines.damaged(format!("{shown}: at byte {position}, {bytes} bytes: {}", lost(stretch)));
     }
     if !file.is_readable {
-        writeln!(out, "DAMAGED  {shown}: the disk cannot read some of it")?;
+        lines.damaged(format!("{shown}: the disk cannot read some of it"));
     }
     if let Some(Stretch { position, bytes, .. }) = file.torn {
-        writeln!(
-            out,
-            "note     {shown}: at byte {position}, {bytes} bytes: a torn tail, taken for a write that was cut off before \
-             it was acknowledged"
-        )?;
+        lines.note(format!(
+            "{shown}: at byte {position}, {bytes} bytes: a torn tail, taken for a write that was cut off before it was \
+             acknowledged"
+        ));
     }
-    Ok(())
+}
+
+fn as_json(tallies: &[(PathBuf, Tally)], damage: usize) -> String {
+    let place = |stretch: &Stretch| json!({ "at": stretch.position, "bytes": stretch.bytes, "lost": lost(stretch) });
+    let file = |file: &FileTally| {
+        json!({
+            "name": file.name,
+            "sound_frames": file.sequences.count(),
+            "header_damaged": file.header_is_damaged,
+            "readable": file.is_readable,
+            "damaged": file.damaged.iter().map(place).collect::<Vec<_>>(),
+            "torn_bytes": file.torn.map_or(0, |torn| torn.bytes),
+        })
+    };
+    let spool = |(path, tally): &(PathBuf, Tally)| {
+        json!({
+            "directory": path.display().to_string(),
+            "segments": tally.segments(),
+            "kept_aside": tally.set_aside(),
+            "sound_frames": sound_frames(tally),
+            "damaged": tally.damage(),
+            "missing_files": tally.missing,
+            "files": tally.files.iter().map(file).collect::<Vec<_>>(),
+        })
+    };
+    let spools: Vec<_> = tallies.iter().map(spool).collect();
+    format!("{}\n", json!({ "damaged": damage, "spools": spools }))
 }
 
 /// Which sequences may have stood there. Numbers are also given to messages that never were in the spool.
