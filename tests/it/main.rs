@@ -18,6 +18,7 @@ mod dead_letters;
 mod deploy;
 mod faults;
 mod fuzz_corpus;
+mod getting_started;
 mod hardening;
 mod hostile;
 mod http;

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 const JAVA_OPTIONS: [&str; 4] = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"];
 
 /// The folder of the broker's jars, fetched if need be.
-pub(super) fn jars() -> &'static Path {
+pub(crate) fn jars() -> &'static Path {
     static JARS: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
         let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
         let output = Command::new(run).arg("--fetch-kafka").output().map_err(|error| format!("tests/run: {error}"))?;
