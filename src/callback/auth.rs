@@ -196,6 +196,14 @@ impl<'a> AuthenticCallback<'a> {
         }
     }
 
+    /// Of a callback that was a dead letter: a member that is masked or cut short there, and part of the identity of the
+    /// event. What becomes of it would be another event.
+    #[must_use]
+    pub fn altered_identity(&self) -> Option<&'static str> {
+        let members = kinds::identity_of(self.kind().ok()?);
+        members.iter().copied().find(|name| super::remains::is_altered(&self.members, name))
+    }
+
     /// What can be kept of a callback that makes no event.
     #[must_use]
     pub fn remains(&self, redaction: &Redaction) -> Remains {

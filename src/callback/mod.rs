@@ -12,6 +12,7 @@ mod keyring;
 mod kinds;
 mod members;
 mod normalise;
+mod rebuilt;
 mod redact;
 mod remains;
 

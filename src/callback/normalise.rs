@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::members::{Members, string};
+use super::rebuilt::free_text;
 use super::redact::{MASK, is_member_name};
 use super::{Ignored, Redaction};
 use crate::event::{Digits, FileIds, Notice, RecordingEvent, RecordingFacts, Scalar, StreamId, Timestamp};
@@ -105,7 +106,7 @@ pub(super) fn recording<'a>(members: &Members<'a>, redaction: &Redaction) -> Res
     }
     let file_ids = FileIds::new(text(members, "file_id")?, text(members, "record_file_id")?);
     let extension = Extension::of(text(members, "callback_ext")?.as_deref());
-    let masked = |text: Option<Cow<'a, str>>| text.map(|text| redaction.masked(text));
+    let masked = |text: Option<Cow<'a, str>>| text.map(|text| free_text(text, redaction));
     let extended = |text: Option<String>| masked(text.map(Cow::Owned));
     // Every text but the ids and the address of the file, which consumers need exactly as they are.
     let free = |name| text(members, name).map(masked);

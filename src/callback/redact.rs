@@ -10,6 +10,8 @@ use std::borrow::Cow;
 
 /// What stands in place of a masked value.
 pub(super) const MASK: &str = "***";
+/// What ends a text that was cut short.
+pub(super) const CUT: char = '…';
 
 const SENSITIVE: [&str; 6] = ["secret", "token", "sign", "password", "auth", "key"];
 
@@ -42,6 +44,11 @@ impl Redaction {
             part.is_empty() || name.windows(part.len()).any(|window| window.eq_ignore_ascii_case(part))
         };
         SENSITIVE.iter().any(|part| holds(part)) || self.further.iter().any(|part| holds(part))
+    }
+
+    /// Whether `text` names a secret itself, as in `{"name": "token", "value": "abc"}`.
+    pub(super) fn is_name_of_a_secret(&self, text: &str) -> bool {
+        is_member_name(text) && self.hides(text)
     }
 
     /// `text` with the value of every hidden `name=value` or `name:value` replaced by `***`. A text in which nothing is

@@ -104,7 +104,7 @@ impl Metrics {
             keys: KeyMetrics::new(&mut declare, key_names),
             members_dropped: declare.counter(
                 "members_dropped_total",
-                "Unknown members of recording callbacks that were left out: nested, too long, too many, or no plain number.",
+                "Members of callbacks that were left out of their events: unknown ones that are nested, too long, too many, or no plain number, and those of record_detail that cannot be read.",
             ),
             delivered_after_refusal: declare.counter(
                 "delivered_after_refusal_total",

@@ -241,6 +241,30 @@ fn every_authentic_body_becomes_its_golden_message_or_says_why_not() {
 }
 
 #[test]
+fn what_cannot_be_read_of_a_detail_is_counted_as_left_behind() {
+    for (detail, dropped) in [
+        (json!(null), 0),
+        (json!(""), 0),
+        (json!("{}"), 0),
+        (json!("{broken"), 1),
+        (json!("[1]"), 1),
+        (json!("{\"file_format\":2,\"file_format\":3}"), 1),
+        (json!("{\"file_format\":\"mp4\",\"record_bps\":null,\"codec_temp_id\":{},\"nested\":{},\"further\":1}"), 3),
+    ] {
+        let body =
+            json!({"event_type": 332, "appid": 1, "stream_id": "s", "record_event": "e", "record_detail": detail});
+        let (body, keyring) = (signed(&body, NOW + 600), keyring(Scope::default()));
+        let authentic = authenticate(body.as_bytes(), &keyring, window(), now()).unwrap();
+        let Ok(Normalised::Notice { members_dropped, .. }) =
+            authentic.normalise(&Redaction::default(), Published::default())
+        else {
+            panic!("{body}")
+        };
+        assert_eq!(members_dropped, dropped, "{detail}");
+    }
+}
+
+#[test]
 fn no_golden_file_is_left_over() {
     for vectors in vectors() {
         let named = vectors.cases.iter().filter_map(|case| case["expect"]["event"].as_str());

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use super::members::Members;
 use super::normalise::{Unusable, integer, text};
+use super::rebuilt::free_text;
 use super::redact::Redaction;
 use crate::event::{Form, Notice, RecordingEvent, StreamId};
 
@@ -147,12 +148,22 @@ type Read = for<'a> fn(&Members<'a>, &Redaction, Form) -> Result<(Notice<'a>, u6
 pub(super) struct Reader {
     kind: Kind,
     form: Form,
+    /// Members whose text is part of the identity.
+    identity: &'static [&'static str],
     read: Read,
 }
 
 impl Reader {
     pub(super) fn read<'a>(&self, members: &Members<'a>, redaction: &Redaction) -> Result<(Notice<'a>, u64), Unusable> {
         (self.read)(members, redaction, self.form)
+    }
+}
+
+/// Members whose text is part of the identity of what becomes of a callback of this kind.
+pub(super) fn identity_of(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Recording => &["file_id", "record_file_id"],
+        other => reader(other).map_or(&[], |reader| reader.identity),
     }
 }
 
@@ -191,6 +202,6 @@ impl<'a> Text<'a> {
     }
 
     fn masked(self, redaction: &Redaction) -> Option<Cow<'a, str>> {
-        self.sent.map(|text| redaction.masked(text))
+        self.sent.map(|text| free_text(text, redaction))
     }
 }

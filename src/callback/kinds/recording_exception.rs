@@ -11,6 +11,7 @@ use crate::event::{Form, Notice};
 pub(super) const READER: Reader = Reader {
     kind: Kind::RecordingException,
     form: Form { kind: "recording.exception", schema: "recording-exception.v1" },
+    identity: &["domain", "path", "session_id", "file_format", "exception_level", "interface"],
     read,
 };
 

@@ -1,19 +1,23 @@
 //! Recording status (332): a recording task has begun, paused, gone on, failed or ended.
 //!
 //! `record_detail` is JSON inside a string, and the set of its members is not fixed: what cannot be read there is
-//! absent, and what is not known by name is passed on. `record_event` is an open set.
+//! absent and counted as left behind, and what is not known by name is passed on. `record_event` is an open set.
 
 use std::borrow::Cow;
 
-use super::super::members::Members;
+use serde_json::value::RawValue;
+
+use super::super::members::{Members, string};
 use super::super::normalise::{Unusable, instant_of, integer, unknown_members};
-use super::super::redact::Redaction;
+use super::super::rebuilt::free_text;
+use super::super::redact::{MASK, Redaction};
 use super::{Kind, Reader, Text, needed, subject};
-use crate::event::{Fact, Form, Notice};
+use crate::event::{Fact, Form, Notice, Scalar};
 
 pub(super) const READER: Reader = Reader {
     kind: Kind::RecordingStatus,
     form: Form { kind: "recording.status", schema: "recording-status.v1" },
+    identity: &["domain", "appname", "session_id", "task_id", "seq", "record_event"],
     read,
 };
 
@@ -60,12 +64,13 @@ fn read<'a>(members: &Members<'a>, redaction: &Redaction, form: Form) -> Result<
         second.as_deref(),
     ];
     let event_id = form.identity(&subject, &parts);
-    let detail = Text::of(members, "record_detail")?.sent;
-    let detail = detail.as_deref().and_then(|text| Members::parse(text.as_bytes()).ok());
+    let detail = Text::of(members, "record_detail")?.sent.filter(|text| !text.is_empty());
+    let read = detail.as_deref().map(|text| Members::parse(text.as_bytes()));
+    let unread = u64::from(matches!(read, Some(Err(_))));
+    let detail = read.and_then(Result::ok);
     let coded = |name, words: &[_]| Fact::from(detail.as_ref().and_then(|detail| word(detail, name, words)));
     let (further, dropped_of_detail) =
-        detail.as_ref().map_or_else(Default::default, |detail| unknown_members(detail, &KNOWN_OF_DETAIL, redaction));
-    let further = further.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), value.into_owned()));
+        detail.as_ref().map_or((Vec::new(), unread), |detail| further(detail, redaction));
     let (other, dropped) = unknown_members(members, &KNOWN, redaction);
     let bitrate = detail.as_ref().and_then(|detail| integer::<u64>(detail, "record_bps").ok().flatten());
     let facts = vec![
@@ -74,7 +79,7 @@ fn read<'a>(members: &Members<'a>, redaction: &Redaction, form: Form) -> Result<
         ("session_id", session_id.masked(redaction).into()),
         ("task_id", task_id.masked(redaction).into()),
         ("sequence", sequence.masked(redaction).into()),
-        ("status", Fact::Text(redaction.masked(status))),
+        ("status", Fact::Text(free_text(status, redaction))),
         ("occurred_at", occurred_at.into()),
         ("file_format", coded("file_format", &FORMATS)),
         ("bitrate_kbps", bitrate.into()),
@@ -82,7 +87,7 @@ fn read<'a>(members: &Members<'a>, redaction: &Redaction, form: Form) -> Result<
         ("content", coded("record_content", &CONTENTS)),
         ("source", coded("source_type", &SOURCES)),
         ("transcoding_template_id", coded("codec_temp_id", &[])),
-        ("detail", Fact::Members(further.collect())),
+        ("detail", Fact::Members(further)),
         ("other", other.into()),
     ];
     Ok((Notice::new((form, event_id), subject, occurred_at, facts), dropped + dropped_of_detail))
@@ -94,6 +99,18 @@ fn sequence<'a>(members: &Members<'a>) -> Result<Text<'a>, Unusable> {
         return Text::of(members, "seq");
     }
     Ok(Text { sent: integer::<u64>(members, "seq")?.map(|seq| Cow::Owned(seq.to_string())) })
+}
+
+/// The members of the detail that are not known by name, and how many of all had to be left behind. If one is the name
+/// of a secret, which of the others is the secret cannot be told, so all are masked.
+fn further(detail: &Members<'_>, redaction: &Redaction) -> (Vec<(Cow<'static, str>, Scalar<'static>)>, u64) {
+    let (further, dropped) = unknown_members(detail, &KNOWN_OF_DETAIL, redaction);
+    let names = |(_, value): &(_, &RawValue)| string(value).is_some_and(|text| redaction.is_name_of_a_secret(&text));
+    let is_secret = detail.iter().any(names);
+    let shown = |value: Scalar<'_>| if is_secret { Scalar::Text(MASK.into()) } else { value.into_owned() };
+    let further = further.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), shown(value)));
+    let unread = KNOWN_OF_DETAIL.iter().filter(|name| integer::<u64>(detail, name).is_err()).count();
+    (further.collect(), dropped + unread as u64)
 }
 
 /// What a number of the detail means, or its digits if that is not known.

@@ -34,6 +34,8 @@ pub(super) enum Unfit {
     Unusable(String),
     /// Its kind is not published.
     NotPublished(&'static str),
+    /// This member is not what was sent, and the identity of the event is made of it.
+    Altered(&'static str),
 }
 
 impl fmt::Display for Unfit {
@@ -41,6 +43,11 @@ impl fmt::Display for Unfit {
         match self {
             Self::Foreign => formatter.write_str("it is neither an event nor a dead letter"),
             Self::Unusable(why) => write!(formatter, "no event can be made of it: {why}"),
+            Self::Altered(member) => write!(
+                formatter,
+                "{member} is masked or cut short in the letter, and event_id is made of it: write there what was sent, \
+                 or it would be another event"
+            ),
             Self::NotPublished(kind) => write!(formatter, "{kind} is not among callback.published_kinds"),
         }
     }
@@ -100,7 +107,11 @@ impl Rules {
     fn normalised(&self, payload: &[u8], received_at: Timestamp) -> Result<Message, Unfit> {
         let callback = AuthenticCallback::assumed_without_signature(payload)
             .map_err(|malformed| Unfit::Unusable(format!("{malformed:?}")))?;
-        match callback.normalise(&self.redaction, self.published) {
+        let normalised = callback.normalise(&self.redaction, self.published);
+        if let (Ok(_), Some(member)) = (&normalised, callback.altered_identity()) {
+            return Err(Unfit::Altered(member));
+        }
+        match normalised {
             Ok(Normalised::Recording { event, .. }) => Ok(Message::encode(&event, received_at)),
             Ok(Normalised::Notice { notice, .. }) => Ok(Message::encode_notice(&notice, received_at)),
             Ok(Normalised::Ignored(ignored)) => Err(Unfit::NotPublished(ignored.kind().label())),
