@@ -18,6 +18,7 @@
 //! - [`clock`], [`event`], [`refusal`]: time, facts, and every reason for saying no.
 //! - [`callback`]: bytes in, authentic facts out; pure. [`message`]: facts in, Kafka's bytes out; pure.
 //! - [`kafka`]: the producer. [`spool`]: the segment log on the local disk. [`metrics`]: what is counted.
+//! - [`status`]: the last callbacks and the last hour, as operators are shown them.
 //! - [`delivery`]: a message in, a receipt or an error out.
 //! - [`http`]: the listeners.
 //! - [`config`], [`shutdown`], [`app`]: how it is set up, wired, started and stopped.
@@ -42,3 +43,4 @@ pub mod refusal;
 #[cfg_attr(not(feature = "librdkafka"), allow(dead_code, reason = "only `app` hears signals"))]
 pub mod shutdown;
 pub mod spool;
+pub mod status;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use recording_bridge::callback::{ActiveKeyring, ClockOffset, Published, Redaction};
 use recording_bridge::clock::{Clock, SystemClock};
 use recording_bridge::delivery::{self, Delivery, window};
+use recording_bridge::event::Timestamp;
 use recording_bridge::http::intake::{Intake, Parts};
 use recording_bridge::http::{self, Readiness, server};
 use recording_bridge::kafka::{
@@ -17,6 +18,7 @@ use recording_bridge::kafka::{
 use recording_bridge::message::Message;
 use recording_bridge::metrics::Metrics;
 use recording_bridge::spool::Directory;
+use recording_bridge::status::Journal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -113,6 +115,7 @@ fn intake(producers: Fake, metrics: Arc<Metrics>) -> Arc<Intake> {
         delivery: delivery.clone(),
         readiness: Readiness::new(delivery),
         metrics,
+        journal: Some(Arc::new(Journal::new(vec!["key".to_owned()], Timestamp::from(clock.wall())))),
     };
     Arc::new(Intake::new(parts, clock, TaskTracker::new()))
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use recording_bridge::callback::{self, ActiveKeyring, ClockOffset, Key, Keyring, Published, Redaction, Scope, Window};
 use recording_bridge::clock::Clock;
 use recording_bridge::delivery::{self, Delivery, Spools, window};
+use recording_bridge::event::Timestamp;
 use recording_bridge::http::intake::{Intake, Parts};
 use recording_bridge::http::{self, Readiness, server};
 use recording_bridge::kafka::{
@@ -29,6 +30,7 @@ use recording_bridge::metrics::Metrics;
 use recording_bridge::refusal::Refusal;
 use recording_bridge::spool::segment::HEADER_BYTES;
 use recording_bridge::spool::{Config, Frame, Spool};
+use recording_bridge::status::Journal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -131,6 +133,7 @@ impl World {
             delivery: delivery.clone(),
             readiness: Readiness::new(delivery.clone()),
             metrics: Arc::clone(&metrics),
+            journal: Some(Arc::new(Journal::new(vec!["key".to_owned()], Timestamp::from(clock.wall())))),
         };
         let intake = Arc::new(Intake::new(parts, clock, TaskTracker::new()));
         let stop = CancellationToken::new();

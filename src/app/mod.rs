@@ -28,10 +28,11 @@ use crate::delivery::{self, Delivery};
 use crate::event::Timestamp;
 use crate::http::intake::{Intake, Parts};
 use crate::http::tls::{Tls, TlsError};
-use crate::http::{Readiness, admin, server};
+use crate::http::{Readiness, admin, server, status};
 use crate::kafka::{Failure, LibrdkafkaProducers, StartError, librdkafka_version};
 use crate::metrics::Metrics;
 use crate::shutdown::{Hangup, Shutdown, Signals};
+use crate::status::Journal;
 pub use drain::{Ending, Progress, SpoolDrain};
 use files::Files;
 pub(crate) use memory::keep_private;
@@ -100,6 +101,7 @@ struct Wired {
     readiness: Readiness,
     tls: Option<Arc<Tls>>,
     metrics: Arc<Metrics>,
+    journal: Option<Arc<Journal>>,
 }
 
 impl std::fmt::Debug for dyn Clock {
@@ -150,6 +152,7 @@ impl App {
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;
         let wired = Wired {
+            journal: journal(&config, clock.as_ref()),
             readiness: Readiness::new(delivery.clone()),
             keyring: Arc::new(ActiveKeyring::new(keyring)),
             config,
@@ -238,10 +241,11 @@ impl Wired {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
         let clock = Arc::clone(&self.clock);
+        let status = self.status();
         let work = async move {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let serving = admin::serve(listener, metrics, readiness, clock, stop.clone());
+                    let serving = admin::serve(listener, metrics, readiness, status, clock, stop.clone());
                     // The process ends when this thread does: no client may put that off.
                     let overdue = async {
                         stop.cancelled().await;
@@ -256,6 +260,19 @@ impl Wired {
             }
         };
         thread::Builder::new().name("admin".to_owned()).spawn(move || runtime.block_on(work)).map_err(system)
+    }
+
+    /// What operators are shown, if they may look.
+    fn status(&self) -> Option<status::Parts> {
+        let (kafka, journal) = (&self.config.kafka, self.journal.clone()?);
+        Some(status::Parts {
+            journal,
+            brokers: kafka.brokers.clone(),
+            topic: kafka.topic.clone(),
+            dead_letter_topic: kafka.dead_letter_topic.clone(),
+            path: self.config.http.path.clone(),
+            has_spool: self.config.spool.enabled,
+        })
     }
 
     /// Serves callbacks until the request to stop, then finishes those under way. Returns when the grace ends.
@@ -281,6 +298,7 @@ impl Wired {
             delivery: self.delivery.clone(),
             readiness: self.readiness.clone(),
             metrics: Arc::clone(&self.metrics),
+            journal: self.journal.clone(),
         };
         let intake = Arc::new(Intake::new(parts, Arc::clone(&self.clock), deliveries.clone()));
         let stop_accepting = CancellationToken::new();
@@ -337,6 +355,12 @@ impl Wired {
         }
         runtime.shutdown_timeout(LAST_WORDS);
     }
+}
+
+/// Where the last callbacks are remembered, unless nobody may look.
+fn journal(config: &Config, clock: &dyn Clock) -> Option<Arc<Journal>> {
+    let key_names = || config.callback.keys.iter().map(|key| key.name.clone()).collect();
+    config.admin.status_page.then(|| Arc::new(Journal::new(key_names(), Timestamp::from(clock.wall()))))
 }
 
 /// Where callbacks are worked on: half of the cores, since the Kafka client has threads of its own. Threads wake each

@@ -103,7 +103,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
 fn config(arguments: &Arguments, brokers: String) -> Config {
     Config {
         http: http::Config { listen: free(arguments.listen), ..http::Config::default() },
-        admin: admin::Config { listen: free(arguments.admin_listen) },
+        admin: admin::Config::on(free(arguments.admin_listen)),
         callback: callback::Config::new(vec![KeyConfig {
             name: "demo".to_owned(),
             file: PathBuf::new(),

@@ -25,7 +25,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("http.tls", &["certificate_file", "key_file"]),
-    ("admin", &["listen"]),
+    ("admin", &["listen", "status_page"]),
     ("callback", &["expiry_grace", "clock_skew", "key_length_min", "masked_names", "published_kinds", "keys"]),
     ("callback.keys[]", &["name", "file", "app_ids", "push_domains"]),
     (

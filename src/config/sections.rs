@@ -111,7 +111,10 @@ fn body_bytes(scalar: &Scalar<'_>) -> Meaning<usize> {
 fn admin(reader: &mut Reader, top: &Section<'_>) -> http::admin::Config {
     let section = &reader.section(top.node("admin"), "admin", "admin");
     let default = http::admin::Config::default();
-    http::admin::Config { listen: reader.scalar(section, "listen", scalars::listener).unwrap_or(default.listen) }
+    http::admin::Config {
+        listen: reader.scalar(section, "listen", scalars::listener).unwrap_or(default.listen),
+        status_page: reader.scalar(section, "status_page", scalars::word(SWITCH)).unwrap_or(default.status_page),
+    }
 }
 
 fn callback(reader: &mut Reader, top: &Section<'_>, folder: &Path) -> callback::Config {

@@ -97,6 +97,12 @@ impl Receipt {
         }
     }
 
+    /// The number under which the event rests in the spool; `None` if Kafka has it.
+    #[must_use]
+    pub fn spool_sequence(&self) -> Option<u64> {
+        window::Proof::frame(&self.proof)
+    }
+
     /// Whether the message was a repeat, and was not published again.
     #[must_use]
     pub fn is_repeat(&self) -> bool {

@@ -1,4 +1,4 @@
-//! The admin listener: metrics, liveness, readiness. For operators and the orchestrator only.
+//! The admin listener: metrics, liveness, readiness, and the status page. For operators and the orchestrator only.
 //!
 //! It runs on a port and a thread of its own, so that a busy data path cannot fail the probes. Nor can whoever asks for
 //! the metrics again and again: the page is made only so often in a second.
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,6 +19,7 @@ use super::Readiness;
 use super::answer::Answer;
 use super::places::Work;
 use super::server::{Limits, accept};
+use super::status::{self, Status};
 use super::tally::Tally;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -28,11 +29,21 @@ use crate::metrics::Metrics;
 pub struct Config {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// Whether the last callbacks are remembered and shown.
+    pub status_page: bool,
+}
+
+impl Config {
+    /// The defaults, on this address.
+    #[must_use]
+    pub fn on(listen: SocketAddr) -> Self {
+        Self { listen, status_page: true }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090) }
+        Self::on(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9090))
     }
 }
 
@@ -49,52 +60,61 @@ const LIMITS: Limits = Limits {
 /// page takes as long as some hundred probes.
 const PAGES_PER_SECOND: u32 = 200;
 
-/// Answers operators until `stop` is cancelled.
+/// Answers operators until `stop` is cancelled. Without `status` there is no status page.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    status: Option<status::Parts>,
     clock: Arc<dyn Clock>,
     stop: CancellationToken,
 ) {
     let tally = Tally::of_operators(Arc::clone(&metrics));
-    let page = Arc::new(Page::new(clock));
+    let status = status.map(|parts| {
+        let (metrics, readiness) = (Arc::clone(&metrics), readiness.clone());
+        Arc::new(Status::new(parts, metrics, readiness, Arc::clone(&clock), stop.clone()))
+    });
+    let page = Arc::new(Made::new(clock, PAGES_PER_SECOND));
     let handler = move |request: Request<Incoming>, _peer: IpAddr, work: Work| {
+        // From now on this connection gives way if another needs its place, also while it follows events.
         work.is_whole();
-        let answer = answer(&request, &page, &metrics, &readiness);
+        let shown = status.as_ref().filter(|_| is_read(&request)).and_then(|status| status.answer(&request));
+        let answer =
+            shown.unwrap_or_else(|| answer(&request, &page, &metrics, &readiness, status.is_some()).map(Either::Left));
         async move { answer }
     };
     accept(listener, handler, LIMITS, None, tally, stop).await;
 }
 
-/// The page of metrics.
-struct Page {
+/// A text that is made so often in a second, and not more often.
+pub(super) struct Made {
     clock: Arc<dyn Clock>,
     origin: Instant,
-    last: Mutex<Made>,
+    per_second: u32,
+    last: Mutex<Last>,
 }
 
 /// What was made last, and how often in which second.
 #[derive(Default)]
-struct Made {
+struct Last {
     text: Bytes,
     second: u64,
     pages: u32,
 }
 
-impl Page {
-    fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { origin: clock.monotonic(), clock, last: Mutex::default() }
+impl Made {
+    pub(super) fn new(clock: Arc<dyn Clock>, per_second: u32) -> Self {
+        Self { origin: clock.monotonic(), clock, per_second, last: Mutex::default() }
     }
 
-    /// The page as it is now, unless too many were made in this second.
-    fn text(&self, make: impl FnOnce() -> Bytes) -> Bytes {
+    /// The text as it is now, unless too many were made in this second.
+    pub(super) fn text(&self, make: impl FnOnce() -> Bytes) -> Bytes {
         let second = self.clock.monotonic().saturating_duration_since(self.origin).as_secs();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.second != second {
             (last.second, last.pages) = (second, 0);
         }
-        if last.pages < PAGES_PER_SECOND {
+        if last.pages < self.per_second {
             last.pages += 1;
             last.text = make();
         }
@@ -102,7 +122,13 @@ impl Page {
     }
 }
 
-fn answer(request: &Request<Incoming>, page: &Page, metrics: &Metrics, readiness: &Readiness) -> Answer {
+fn answer(
+    request: &Request<Incoming>,
+    page: &Made,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    has_status: bool,
+) -> Answer {
     if !is_read(request) {
         return method_not_allowed();
     }
@@ -130,6 +156,7 @@ fn answer(request: &Request<Incoming>, page: &Page, metrics: &Metrics, readiness
                 answer
             }
         },
+        _ if has_status => text(StatusCode::NOT_FOUND, "here are /, /status, /metrics, /live and /ready\n"),
         _ => text(StatusCode::NOT_FOUND, "here are /metrics, /live and /ready\n"),
     }
 }
@@ -191,7 +218,7 @@ mod tests {
     #[test]
     fn the_page_is_made_so_often_in_a_second_and_not_more_often() {
         let clock = Arc::new(Still(Mutex::new(SystemClock.monotonic())));
-        let page = Page::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        let page = Made::new(Arc::clone(&clock) as Arc<dyn Clock>, PAGES_PER_SECOND);
         let mut made = 0;
         let mut ask = || {
             page.text(|| {

@@ -14,9 +14,10 @@ use super::places::Work;
 use crate::callback::{Ignored, Kind};
 use crate::clock::Clock;
 use crate::delivery::{Receipt, SetAside};
-use crate::event::EventId;
+use crate::event::{EventId, Timestamp};
 use crate::metrics::{Metrics, Outcome};
 use crate::refusal::Refusal;
+use crate::status::{Ending, Journal, Place, Signed};
 
 /// What goes back to the sender.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -42,6 +43,14 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
+    fn place(&self) -> Option<Place> {
+        let Self::Accepted(receipt) = self else { return None };
+        match receipt.place() {
+            Some((partition, offset)) => Some(Place::Kafka { partition, offset }),
+            None => receipt.spool_sequence().map(Place::Spool),
+        }
+    }
+
     fn outcome(&self) -> Outcome {
         match self {
             Self::Accepted(receipt) if receipt.is_repeat() => Outcome::Duplicate,
@@ -62,6 +71,8 @@ pub(super) struct Subject {
     pub(super) event: Option<(EventId, Bytes)>,
     /// The member that makes a callback unusable.
     pub(super) member: &'static str,
+    /// Who has signed it, for the journal; only if there is one.
+    pub(super) signed: Option<Signed>,
 }
 
 impl Subject {
@@ -69,8 +80,12 @@ impl Subject {
         self.event.as_ref().map(|(event_id, _)| event_id.to_string()).unwrap_or_default()
     }
 
+    fn stream(&self) -> &[u8] {
+        self.event.as_ref().map(|(_, stream)| stream.as_ref()).unwrap_or_default()
+    }
+
     fn stream_id(&self) -> &str {
-        self.event.as_ref().and_then(|(_, stream)| std::str::from_utf8(stream).ok()).unwrap_or_default()
+        std::str::from_utf8(self.stream()).unwrap_or_default()
     }
 }
 
@@ -80,6 +95,7 @@ pub(super) struct InFlight {
     metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     limit: Arc<LineLimit>,
+    journal: Option<Arc<Journal>>,
     peer: IpAddr,
     started: Instant,
     /// The request whose body is not whole yet. From then on the callback is ours, and losing it would be a defect.
@@ -92,8 +108,8 @@ impl InFlight {
         metrics: &Arc<Metrics>,
         clock: &Arc<dyn Clock>,
         limit: &Arc<LineLimit>,
-        peer: IpAddr,
-        arriving: Work,
+        journal: Option<&Arc<Journal>>,
+        (peer, arriving): (IpAddr, Work),
     ) -> Self {
         metrics.received.inc();
         metrics.in_flight.inc();
@@ -101,6 +117,7 @@ impl InFlight {
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
             limit: Arc::clone(limit),
+            journal: journal.cloned(),
             peer,
             started: clock.monotonic(),
             arriving: Some(arriving),
@@ -121,7 +138,7 @@ impl InFlight {
 
     /// Ends the callback: counts it, says so in the log, and makes the answer.
     pub(super) fn resolve(mut self, verdict: &Verdict, subject: &Subject) -> Answer {
-        self.settle(verdict.outcome());
+        self.settle(verdict.outcome(), verdict.place(), subject);
         match verdict {
             Verdict::Accepted(receipt) => {
                 let (partition, offset) = receipt.place().unzip();
@@ -167,11 +184,28 @@ impl InFlight {
         tracing::warn!(reason, %peer, member, suppressed, "no event can be made of it: set aside");
     }
 
-    fn settle(&mut self, outcome: Outcome) {
+    fn settle(&mut self, outcome: Outcome, place: Option<Place>, subject: &Subject) {
         self.resolved = true;
         let taken = self.clock.monotonic().saturating_duration_since(self.started);
+        if let Some(journal) = &self.journal {
+            journal.record(&Ending {
+                at: Timestamp::from(self.clock.wall()),
+                outcome,
+                place,
+                microseconds: u64::try_from(taken.as_micros()).unwrap_or(u64::MAX),
+                source: self.peer,
+                signed: subject.signed.as_ref(),
+                stream: subject.stream(),
+                member: subject.member,
+            });
+        }
         self.metrics.resolved(outcome, taken.as_secs_f64());
         self.metrics.in_flight.dec();
+    }
+
+    /// The end of a callback of which nothing is known.
+    fn settle_unseen(&mut self, outcome: Outcome) {
+        self.settle(outcome, None, &Subject::default());
     }
 }
 
@@ -179,10 +213,10 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         match &self.arriving {
             _ if self.resolved => {}
-            Some(work) if work.was_cut_off() => self.settle(Outcome::Refused(Refusal::BodyTooSlow)),
-            Some(_) => self.settle(Outcome::Refused(Refusal::ClientGone)),
+            Some(work) if work.was_cut_off() => self.settle_unseen(Outcome::Refused(Refusal::BodyTooSlow)),
+            Some(_) => self.settle_unseen(Outcome::Refused(Refusal::ClientGone)),
             None => {
-                self.settle(Outcome::Unresolved);
+                self.settle_unseen(Outcome::Unresolved);
                 tracing::error!("a callback was dropped without an outcome: this is a defect");
             }
         }

@@ -28,6 +28,7 @@ use crate::event::Timestamp;
 use crate::message::Message;
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
+use crate::status::{Journal, Signed};
 
 /// What the intake works with.
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
+    /// Where callbacks are remembered for operators, if they are.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// Takes callbacks.
@@ -94,7 +97,8 @@ impl Intake {
             work.is_whole();
             return self.health(&request);
         }
-        let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, peer, work);
+        let journal = self.parts.journal.as_ref();
+        let mut in_flight = InFlight::begin(&self.parts.metrics, &self.clock, &self.lines, journal, (peer, work));
         let trace_parent = head::trace_parent(&request);
         let body = match self.receive(request, peer, in_flight.started()).await {
             Ok(body) => body,
@@ -153,37 +157,48 @@ impl Intake {
             Ok(authentic) => authentic,
             Err(rejection) => {
                 let refusal = Refusal::from(rejection);
+                let mut subject = Subject::default();
                 if let Rejection::Untimely { key_index, signed_at, .. } = rejection {
                     parts.clock_offset.signed(signed_at, started);
                     parts.metrics.keys.untimely(key_name(&keyring, key_index), refusal);
+                    subject.signed = Some(Signed::out_of_time(key_index));
                 }
-                return Judged::Settled(Verdict::Refused(refusal), Subject::default());
+                return Judged::Settled(Verdict::Refused(refusal), subject);
             }
         };
         parts.clock_offset.signed(authentic.signed_at(), started);
         parts.metrics.keys.authentic(key_name(&keyring, authentic.key_index()), authentic.kind().ok());
         #[expect(clippy::cast_precision_loss, reason = "the window bounds it to some thousands of seconds")]
         parts.metrics.keys.signature_age.observe(authentic.signed_seconds_ago() as f64);
-        let publish = |message: Message, event_id, members_dropped| {
+        // Told to operators alone, and made only if they may look.
+        let signed = |file: &str| {
+            let seen = || Signed::timely(authentic.key_index(), authentic.kind().ok(), file);
+            parts.journal.is_some().then(seen)
+        };
+        let publish = |message: Message, event_id, signed, members_dropped| {
             parts.metrics.members_dropped.inc_by(members_dropped);
-            let subject = Subject { event: Some((event_id, message.key().clone())), member: "" };
+            let subject = Subject { event: Some((event_id, message.key().clone())), member: "", signed };
             Judged::Publish(message, received_at, subject)
         };
         match authentic.normalise(&parts.redaction, parts.published) {
             Ok(Normalised::Recording { event, members_dropped }) => {
-                publish(Message::encode(&event, received_at), event.event_id(), members_dropped)
+                let signed = signed(event.facts().file_ids.identity());
+                publish(Message::encode(&event, received_at), event.event_id(), signed, members_dropped)
             }
             Ok(Normalised::Notice { notice, members_dropped }) => {
-                publish(Message::encode_notice(&notice, received_at), notice.event_id(), members_dropped)
+                publish(Message::encode_notice(&notice, received_at), notice.event_id(), signed(""), members_dropped)
             }
-            Ok(Normalised::Ignored(ignored)) if parts.delivery.passes_on() => {
+            Ok(Normalised::Ignored(ignored)) => {
+                let subject = Subject { signed: signed(""), ..Subject::default() };
+                if !parts.delivery.passes_on() {
+                    return Judged::Settled(Verdict::Ignored(ignored), subject);
+                }
                 let message = other::write(&authentic, &ignored, &parts.redaction, received_at);
-                Judged::SetAside(message, received_at, Aside::Other(ignored.kind()), Subject::default())
+                Judged::SetAside(message, received_at, Aside::Other(ignored.kind()), subject)
             }
-            Ok(Normalised::Ignored(ignored)) => Judged::Settled(Verdict::Ignored(ignored), Subject::default()),
             Err(unusable) => {
                 let letter = letter::write(&authentic, unusable, &parts.redaction, received_at);
-                let subject = Subject { member: unusable.member, ..Subject::default() };
+                let subject = Subject { member: unusable.member, signed: signed(""), ..Subject::default() };
                 Judged::SetAside(letter, received_at, Aside::Unusable(unusable.into()), subject)
             }
         }

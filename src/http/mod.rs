@@ -3,7 +3,8 @@
 //! [`server`] accepts connections within limits, `places` says who gives way when there are too many, [`tls`] encrypts
 //! them where asked to, with a `certificate` that may be replaced, `head` judges a request's head, [`intake`] takes a callback from
 //! its body to its outcome, [`letter`] words why one makes no event, [`other`] what one of another kind becomes, `answer`
-//! alone turns an outcome into a status, a label and a log line, and [`admin`] answers operators. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
+//! alone turns an outcome into a status, a label and a log line, and [`admin`] answers operators, who may look at [`status`]
+//! and follow its `events`. HTTP/1.1 only: HTTP/2 and its floods are not in the build. Every wait here has a deadline.
 //!
 //! This module does not know Kafka: it hands a message to `delivery` and gets a receipt or an error.
 
@@ -11,6 +12,7 @@ pub mod admin;
 mod answer;
 mod budget;
 mod certificate;
+mod events;
 mod head;
 pub mod intake;
 pub mod letter;
@@ -19,6 +21,7 @@ pub mod other;
 mod patience;
 mod places;
 pub mod server;
+pub mod status;
 mod tally;
 pub mod tls;
 mod unstoppable;
@@ -99,6 +102,12 @@ impl Readiness {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Whether the process stops.
+    #[must_use]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Brings gauges up to date before they are read.
     pub(crate) fn observe(&self) {
         self.delivery.observe();
@@ -113,6 +122,6 @@ impl Readiness {
     /// Whether a 200 could be made true now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.stopping.load(Ordering::Acquire) && self.delivery.is_ready()
+        !self.is_stopping() && self.delivery.is_ready()
     }
 }

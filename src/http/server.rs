@@ -1,16 +1,18 @@
 //! The accept loop: connections within limits, each closed at its age, all closed in good order at the end. Who may
 //! stay when there are too many is decided by `places`.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Config;
-use super::answer::Answer;
 use super::intake::Intake;
 use super::patience::Patience;
 use super::places::{Place, Places, Work};
@@ -71,7 +72,7 @@ pub fn serve(
 }
 
 /// The accept loop of both listeners. Connections are plain without `tls`.
-pub(super) async fn accept<H, F>(
+pub(super) async fn accept<H, F, B>(
     listener: TcpListener,
     handler: H,
     limits: Limits,
@@ -80,7 +81,8 @@ pub(super) async fn accept<H, F>(
     stop: CancellationToken,
 ) where
     H: Fn(Request<Incoming>, IpAddr, Work) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let open = TaskTracker::new();
     let places = Places::new(limits.connections_max, limits.per_source_max, tally.clone());
@@ -124,10 +126,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run<H, F>(self, handler: H, stop: CancellationToken)
+    async fn run<H, F, B>(self, handler: H, stop: CancellationToken)
     where
         H: Fn(Request<Incoming>, IpAddr, Work) -> F + Send + Sync + 'static,
-        F: Future<Output = Answer> + Send + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     {
         let Self { stream, peer, limits, place, tls, tally } = self;
         // Answers are small and waited for.
@@ -177,11 +180,12 @@ struct Terms {
 
 impl Terms {
     /// Serves one connection to its end, and tells by which fault it ended.
-    async fn keep<S, H, F>(self, stream: S, handler: H, stop: &CancellationToken) -> Option<ConnectionFault>
+    async fn keep<S, H, F, B>(self, stream: S, handler: H, stop: &CancellationToken) -> Option<ConnectionFault>
     where
         S: AsyncRead + AsyncWrite + Unpin,
         H: Fn(Request<Incoming>, IpAddr, Work) -> F,
-        F: Future<Output = Answer>,
+        F: Future<Output = Response<B>>,
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
     {
         let Self { peer, limits, age, place } = self;
         let serving = Arc::clone(&place);

@@ -175,7 +175,9 @@ pub enum DeliveryState {
 impl DeliveryState {
     pub(super) const ALL: [Self; 4] = [Self::Direct, Self::Spooling, Self::Draining, Self::Stopped];
 
-    pub(super) fn label(self) -> &'static str {
+    /// Value of the `state` label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Spooling => "spooling",

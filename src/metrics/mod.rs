@@ -238,6 +238,27 @@ impl Metrics {
         }
     }
 
+    /// Where new messages go, as it was said last.
+    #[must_use]
+    pub fn present_state(&self) -> DeliveryState {
+        let is_present = |state: &DeliveryState| self.state.with_label_values(&[state.label()]).get() != 0;
+        // None is marked for a moment while the mark moves on.
+        DeliveryState::ALL.into_iter().find(is_present).unwrap_or(DeliveryState::Direct)
+    }
+
+    /// The number of brokers in a state, as it was said last.
+    #[must_use]
+    pub fn brokers_in(&self, state: BrokerState) -> u64 {
+        u64::try_from(self.brokers.with_label_values(&[state.label()]).get()).unwrap_or(0)
+    }
+
+    /// Connections of the callback listener that ended by a fault.
+    #[must_use]
+    pub fn connection_fault_count(&self) -> u64 {
+        let count = |fault: ConnectionFault| self.connection_faults.with_label_values(&[fault.label()]).get();
+        ConnectionFault::ALL.into_iter().map(count).sum()
+    }
+
     /// Counts a replaced producer.
     pub fn producer_rebuilt(&self, reason: RebuildReason) {
         self.rebuilds.with_label_values(&[reason.label()]).inc();

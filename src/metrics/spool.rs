@@ -86,6 +86,23 @@ impl SpoolMetrics {
         self.info.with_label_values(&[id]).set(1);
     }
 
+    /// What the gauges say, as of the last [`SpoolMetrics::observe`].
+    #[must_use]
+    pub fn last(&self) -> SpoolGauges {
+        let get = |gauge: &IntGauge| u64::try_from(gauge.get()).unwrap_or(0);
+        SpoolGauges {
+            frames: get(&self.frames),
+            bytes: get(&self.bytes),
+            bytes_max: get(&self.bytes_max),
+            room: get(&self.room),
+            oldest_seconds: self.oldest_seconds.get(),
+            segments: get(&self.segments),
+            damaged: get(&self.damaged),
+            set_aside: get(&self.set_aside),
+            healthy: self.healthy.get() != 0,
+        }
+    }
+
     /// Sets every gauge.
     pub fn observe(&self, gauges: &SpoolGauges) {
         let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

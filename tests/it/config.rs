@@ -252,7 +252,7 @@ fn every_key_reaches_the_configuration() {
     assert_eq!((spool.dead_letter_bytes_max, spool.other_events_bytes_max), (16 << 20, 32 << 20));
     assert!(spool.directory.ends_with("var/spool"), "{spool:?}");
     check_http(&http);
-    assert_eq!(admin.listen.to_string(), "127.0.0.1:9191");
+    assert_eq!((admin.listen.to_string().as_str(), admin.status_page), ("127.0.0.1:9191", false));
     check_callback(callback);
     check_kafka(kafka);
     let seconds = Duration::from_secs;
@@ -342,6 +342,7 @@ fn each_bound_is_taken_and_one_beyond_is_not() {
         ("shutdown", "grace", "15001ms", "15s"),
         ("shutdown", "drain_delay", "0s", "0"),
         ("admin", "listen", "127.0.0.1:0", "127.0.0.1:65536"),
+        ("admin", "status_page", "false", "no"),
     ] {
         let text = |value: &str| {
             let least = LEAST.replacen(&format!("{section}: {{"), &format!("{section}: {{{key}: {value}, "), 1);

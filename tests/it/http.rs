@@ -593,7 +593,7 @@ fn operators_are_answered_on_a_port_of_their_own() {
     for (request, status, body) in [
         (get("/live"), 200, "live\n"),
         (get("/ready"), 200, "ready\n"),
-        (get("/"), 404, "here are /metrics, /live and /ready\n"),
+        (get("/else"), 404, "here are /, /status, /metrics, /live and /ready\n"),
         ("POST /metrics HTTP/1.1\r\nHost: bridge\r\n\r\n".to_owned(), 405, "only GET is allowed here\n"),
     ] {
         let answer = ask(bridge.admin, request);

@@ -52,6 +52,7 @@ mod spool_drain;
 mod spool_format;
 mod spool_model;
 mod starvation;
+mod status;
 mod stuck;
 mod support;
 mod support_app;

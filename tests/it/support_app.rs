@@ -399,7 +399,7 @@ impl Setup {
         kafka.ack_deadline = Duration::from_secs(5);
         let config = Config {
             http: http::Config { listen: local, ..http::Config::default() },
-            admin: admin::Config { listen: local },
+            admin: admin::Config::on(local),
             callback: callback::Config::new(Vec::new()),
             kafka,
             repeats: window::Config::default(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 400;
 
 /// Module → what of this crate it may import, and which outside crates it may name. The lowest come first.
-const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
+const IMPORTS: [(&str, &[&str], &[&str]); 16] = [
     ("clock", &[], &[]),
     ("refusal", &[], &[]),
     ("event", &[], &["time", "uuid"]),
@@ -18,10 +18,11 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
     ("spool", &["event", "message"], &["crc32c", "rustix", "tracing", "bytes"]),
     ("kafka", &["message"], &["openssl", "rdkafka", "tokio", "tracing", "zeroize"]),
     ("metrics", &["callback", "event", "refusal"], &["prometheus", "tracing"]),
+    ("status", &["callback", "event", "metrics", "refusal"], &["serde", "serde_json"]),
     ("delivery", &["event", "message", "kafka", "spool", "metrics", "clock"], &["tokio", "tokio_util", "tracing"]),
     (
         "http",
-        &["clock", "refusal", "event", "callback", "message", "metrics", "delivery"],
+        &["clock", "refusal", "event", "callback", "message", "metrics", "delivery", "status"],
         &[
             "bytes",
             "hyper",
@@ -42,7 +43,7 @@ const IMPORTS: [(&str, &[&str], &[&str]); 15] = [
         "app",
         &[
             "clock", "refusal", "event", "callback", "message", "kafka", "metrics", "delivery", "http", "config",
-            "shutdown", "spool",
+            "shutdown", "spool", "status",
         ],
         &["tokio", "tokio_util", "rustix", "tracing"],
     ),

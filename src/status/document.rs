@@ -1,0 +1,383 @@
+//! What is shown, as JSON. Members that do not apply are left out.
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use super::{Extract, Journal, Place, Row};
+use crate::callback::Standing;
+use crate::event::Timestamp;
+use crate::metrics::{DeliveryState, Outcome, SpoolGauges};
+use crate::refusal::Refusal;
+
+/// What is known of this moment.
+#[derive(Debug)]
+pub struct Present {
+    /// This moment.
+    pub at: Timestamp,
+    /// Where new events go.
+    pub state: DeliveryState,
+    /// Whether a 200 could be made true.
+    pub is_ready: bool,
+    /// Whether the process has been told to stop.
+    pub is_stopping: bool,
+    /// The client of Kafka.
+    pub kafka: KafkaPresent,
+    /// The spool, if there is one.
+    pub spool: Option<SpoolGauges>,
+    /// Seconds that our clock is ahead of the sender's, if a signature tells.
+    pub clock_ahead_seconds: Option<f64>,
+    /// The path that takes callbacks.
+    pub path: String,
+    /// Requests whose head has reached the service.
+    pub received: u64,
+    /// Callbacks without an outcome yet.
+    pub in_flight: u64,
+    /// Connections that ended by a fault before a request's head was whole.
+    pub connection_faults: u64,
+}
+
+/// Kafka, as its client sees it.
+#[derive(Debug, Serialize)]
+pub struct KafkaPresent {
+    /// Brokers to begin with.
+    pub brokers: Vec<String>,
+    /// The topic of events.
+    pub topic: String,
+    /// The topic of dead letters.
+    pub dead_letter_topic: String,
+    /// Brokers that it is connected to.
+    pub brokers_up: u64,
+    /// Brokers that it is connecting to.
+    pub brokers_connecting: u64,
+    /// Brokers that it has no connection to.
+    pub brokers_down: u64,
+    /// Messages without a delivery report.
+    pub outstanding_messages: u64,
+    /// What keeps it from taking events, as far as is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<&'static str>,
+}
+
+impl Present {
+    /// The state in words.
+    #[must_use]
+    pub fn state_words(&self) -> &'static str {
+        match (self.state, self.spool.is_some()) {
+            (DeliveryState::Direct, _) => "Events go straight to Kafka.",
+            (DeliveryState::Spooling, true) => {
+                "Kafka does not take events. They are kept in the spool, and published when it does."
+            }
+            (DeliveryState::Draining, true) => {
+                "Kafka takes events again. The spool is being published, and new events go behind it."
+            }
+            (DeliveryState::Spooling | DeliveryState::Draining, false) => {
+                "Kafka does not take events, and there is no spool: callbacks are refused, and the sender keeps them."
+            }
+            (DeliveryState::Stopped, _) => "The process is stopping.",
+        }
+    }
+
+    /// Whether a 200 could be made true, and if not, why.
+    #[must_use]
+    pub fn readiness_words(&self) -> String {
+        if self.is_ready {
+            return "Ready: callbacks are acknowledged.".to_owned();
+        }
+        let reason = match &self.spool {
+            _ if self.is_stopping => "the process is stopping",
+            Some(spool) if !spool.healthy => "the spool cannot be written: look at the log and its volume",
+            Some(_) => "Kafka does not take events, and the spool has no room",
+            None => self.kafka.obstacle.unwrap_or("Kafka does not take events, or has not answered yet"),
+        };
+        format!("Not ready: {reason}.")
+    }
+
+    /// What there is, by name, for people.
+    #[must_use]
+    pub fn facts(&self) -> Vec<(&'static str, String)> {
+        let (kafka, mut facts) = (&self.kafka, Vec::new());
+        facts.push(("Kafka", kafka.obstacle.unwrap_or("nothing stands in its way, as far as is known").to_owned()));
+        let (up, connecting, down) = (kafka.brokers_up, kafka.brokers_connecting, kafka.brokers_down);
+        facts.push(("Brokers", format!("{up} connected, {connecting} connecting, {down} not connected")));
+        facts.push(("Found through", kafka.brokers.join(", ")));
+        facts.push(("Topic", format!("{} (dead letters: {})", kafka.topic, kafka.dead_letter_topic)));
+        facts.push(("Not yet acknowledged", format!("{} messages", kafka.outstanding_messages)));
+        facts.push((
+            "Spool",
+            self.spool.as_ref().map_or_else(|| "none (spool.enabled is false)".to_owned(), spool_words),
+        ));
+        facts.push(("This machine's clock", self.clock_words()));
+        facts.push(("Path of callbacks", self.path.clone()));
+        facts.push(("Requests since the start", format!("{}, {} under way", self.received, self.in_flight)));
+        let faults = self.connection_faults;
+        facts.push((
+            "Connections that never became a request",
+            format!("{faults} (TLS or HTTP that is none, or too slow)"),
+        ));
+        facts
+    }
+
+    /// What the clocks come to, in words.
+    #[must_use]
+    pub fn clock_words(&self) -> String {
+        let Some(ahead) = self.clock_ahead_seconds else {
+            return "unknown until a callback is authentic".to_owned();
+        };
+        let (seconds, side) = (ahead.abs(), if ahead < 0.0 { "behind" } else { "ahead of" });
+        let verdict = match Standing::of(ahead) {
+            Standing::Agrees => "agrees",
+            Standing::Ahead => "synchronise it, unless only late retries came of late",
+            Standing::Behind => "synchronise it",
+        };
+        format!("{seconds:.1} s {side} the sender's at most: {verdict}")
+    }
+}
+
+fn spool_words(spool: &SpoolGauges) -> String {
+    if !spool.healthy {
+        return "cannot be written".to_owned();
+    }
+    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+    let hundredths = spool.bytes.saturating_mul(100).checked_div(spool.bytes_max).unwrap_or(0);
+    let (taken, most) = (mebibytes(spool.bytes), mebibytes(spool.bytes_max));
+    let waiting = match spool.frames {
+        0 => "no event waits".to_owned(),
+        frames => format!("{frames} events wait, the oldest for {} s", spool.oldest_seconds),
+    };
+    format!("{waiting}; {taken} MiB of {most} MiB ({hundredths} %)")
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    version: &'static str,
+    #[serde(serialize_with = "display")]
+    begun_at: Timestamp,
+    #[serde(serialize_with = "display")]
+    at: Timestamp,
+    state: &'static str,
+    state_words: &'static str,
+    is_ready: bool,
+    readiness: String,
+    path: &'a str,
+    received: u64,
+    in_flight: u64,
+    connection_faults: u64,
+    kafka: &'a KafkaPresent,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spool: Option<WireSpool>,
+    clock: WireClock,
+    keys: Vec<WireKey<'a>>,
+    facts: Vec<(&'static str, String)>,
+    hour: Vec<WireMinute>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callbacks: Option<Vec<WireRow<'a>>>,
+}
+
+#[derive(Serialize)]
+struct WireSpool {
+    events: u64,
+    bytes: u64,
+    bytes_max: u64,
+    room_bytes: u64,
+    oldest_age_seconds: i64,
+    is_healthy: bool,
+}
+
+#[derive(Serialize)]
+struct WireClock {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ahead_seconds: Option<f64>,
+    words: String,
+}
+
+#[derive(Serialize)]
+struct WireKey<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verified_at: Option<String>,
+}
+
+impl<'a> WireKey<'a> {
+    fn of((name, verified_at): (&'a str, Option<Timestamp>)) -> Self {
+        Self { name, verified_at: verified_at.map(|at| at.to_string()) }
+    }
+}
+
+#[derive(Serialize)]
+struct WireMinute {
+    #[serde(serialize_with = "display")]
+    at: Timestamp,
+    accepted: u32,
+    spooled: u32,
+    other: u32,
+    refused: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p99_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct WireRow<'a> {
+    number: u64,
+    #[serde(serialize_with = "display")]
+    pub(super) at: Timestamp,
+    pub(super) outcome: &'static str,
+    pub(super) reason: &'static str,
+    is_authentic: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) stream: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) file: String,
+    pub(super) milliseconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) partition: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) offset: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) spool_sequence: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<IpAddr>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    member: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hint: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct WireRows<'a> {
+    callbacks: Vec<WireRow<'a>>,
+}
+
+fn display<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "durations of callbacks are far below 2^52 µs")]
+fn milliseconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1000.0
+}
+
+const CONSTANT: &str = "these types have nothing that JSON cannot express";
+
+impl Journal {
+    /// Everything: this moment, the last hour and the last callbacks.
+    ///
+    /// # Panics
+    /// Never: there is nothing in it that JSON cannot express.
+    #[must_use]
+    pub fn document(&self, present: &Present) -> String {
+        let extract = self.since(0);
+        let wire = self.wire(present, Some(self.rows(&extract)));
+        serde_json::to_string(&wire).expect(CONSTANT)
+    }
+
+    /// This moment and the last hour.
+    ///
+    /// # Panics
+    /// Never, as above.
+    #[must_use]
+    pub fn present(&self, present: &Present) -> String {
+        serde_json::to_string(&self.wire(present, None)).expect(CONSTANT)
+    }
+
+    /// These callbacks.
+    ///
+    /// # Panics
+    /// Never, as above.
+    #[must_use]
+    pub fn callbacks(&self, extract: &Extract) -> String {
+        serde_json::to_string(&WireRows { callbacks: self.rows(extract) }).expect(CONSTANT)
+    }
+
+    pub(super) fn rows(&self, extract: &Extract) -> Vec<WireRow<'_>> {
+        extract.rows.iter().map(|row| self.row(row)).collect()
+    }
+
+    fn wire<'a>(&'a self, present: &'a Present, callbacks: Option<Vec<WireRow<'a>>>) -> Wire<'a> {
+        Wire {
+            version: env!("CARGO_PKG_VERSION"),
+            begun_at: self.begun(),
+            at: present.at,
+            state: present.state.label(),
+            state_words: present.state_words(),
+            is_ready: present.is_ready,
+            readiness: present.readiness_words(),
+            path: &present.path,
+            received: present.received,
+            in_flight: present.in_flight,
+            connection_faults: present.connection_faults,
+            kafka: &present.kafka,
+            spool: present.spool.map(|spool| WireSpool {
+                events: spool.frames,
+                bytes: spool.bytes,
+                bytes_max: spool.bytes_max,
+                room_bytes: spool.room,
+                oldest_age_seconds: spool.oldest_seconds,
+                is_healthy: spool.healthy,
+            }),
+            clock: WireClock { ahead_seconds: present.clock_ahead_seconds, words: present.clock_words() },
+            keys: self.keys().into_iter().map(WireKey::of).collect(),
+            facts: present.facts(),
+            hour: self.minutes(present.at),
+            callbacks,
+        }
+    }
+
+    fn minutes(&self, now: Timestamp) -> Vec<WireMinute> {
+        let minutes = self.hour();
+        let minutes = minutes.until(now).map(|minute| WireMinute {
+            at: u64::try_from(minute.begins())
+                .ok()
+                .and_then(|second| Timestamp::from_seconds(second, 0))
+                .unwrap_or(now),
+            accepted: minute.accepted,
+            spooled: minute.spooled,
+            other: minute.other,
+            refused: minute.refused,
+            p50_ms: minute.quantile(50).map(milliseconds),
+            p99_ms: minute.quantile(99).map(milliseconds),
+        });
+        minutes.collect()
+    }
+
+    fn row(&self, row: &Row) -> WireRow<'_> {
+        let (partition, offset, spool_sequence) = match row.place {
+            Some(Place::Kafka { partition, offset }) => (Some(partition), Some(offset), None),
+            Some(Place::Spool(sequence)) => (None, None, Some(sequence)),
+            None => (None, None, None),
+        };
+        WireRow {
+            number: row.number,
+            at: row.at,
+            outcome: row.outcome.label(),
+            reason: row.outcome.reason(),
+            is_authentic: row.signed.is_some_and(|signed| signed.is_timely),
+            key: row.signed.map(|signed| self.key_name(signed.key_index)),
+            kind: row.signed.and_then(|signed| signed.kind).map(crate::callback::Kind::label),
+            stream: row.stream.shown(),
+            file: row.signed.map(|signed| signed.file.shown()).unwrap_or_default(),
+            milliseconds: milliseconds(row.microseconds),
+            partition,
+            offset,
+            spool_sequence,
+            source: row.source,
+            member: row.member,
+            hint: match row.outcome {
+                // Out of time is said before the key is looked for, so that strangers learn nothing; here it may be known.
+                Outcome::Refused(Refusal::Expired | Refusal::TooFarAhead) if row.signed.is_none() => {
+                    Some("out of time, and signed with no key of callback.keys: compare the keys before the clock")
+                }
+                Outcome::Refused(refusal) => Some(refusal.advice()),
+                Outcome::DeadLettered(_) => Some("no event can be made of it: look at the member that is named"),
+                _ => None,
+            },
+        }
+    }
+}
