@@ -97,26 +97,28 @@ impl Present {
     /// What there is, by name, for people.
     #[must_use]
     pub fn facts(&self) -> Vec<(&'static str, String)> {
-        let (kafka, mut facts) = (&self.kafka, Vec::new());
-        facts.push(("Kafka", kafka.obstacle.unwrap_or("nothing stands in its way, as far as is known").to_owned()));
+        let kafka = &self.kafka;
+        let kafka_words = match (kafka.obstacle, self.state) {
+            (Some(obstacle), _) => obstacle,
+            (None, DeliveryState::Direct) => "takes events",
+            (None, _) => "its client has given no reason yet",
+        };
         let (up, connecting, down) = (kafka.brokers_up, kafka.brokers_connecting, kafka.brokers_down);
-        facts.push(("Brokers", format!("{up} connected, {connecting} connecting, {down} not connected")));
-        facts.push(("Found through", kafka.brokers.join(", ")));
-        facts.push(("Topic", format!("{} (dead letters: {})", kafka.topic, kafka.dead_letter_topic)));
-        facts.push(("Not yet acknowledged", format!("{} messages", kafka.outstanding_messages)));
-        facts.push((
-            "Spool",
-            self.spool.as_ref().map_or_else(|| "none (spool.enabled is false)".to_owned(), spool_words),
-        ));
-        facts.push(("This machine's clock", self.clock_words()));
-        facts.push(("Path of callbacks", self.path.clone()));
-        facts.push(("Requests since the start", format!("{}, {} under way", self.received, self.in_flight)));
         let faults = self.connection_faults;
-        facts.push((
-            "Connections that never became a request",
-            format!("{faults} (TLS or HTTP that is none, or too slow)"),
-        ));
-        facts
+        vec![
+            ("Kafka", kafka_words.to_owned()),
+            ("Spool", self.spool.as_ref().map_or_else(|| "none (spool.enabled is false)".to_owned(), spool_words)),
+            ("Brokers", format!("{up} connected, {connecting} connecting, {down} not connected")),
+            ("Found through", kafka.brokers.join(", ")),
+            ("Topic", kafka.topic.clone()),
+            ("Dead letters", kafka.dead_letter_topic.clone()),
+            ("Unacknowledged", format!("{} messages", kafka.outstanding_messages)),
+            ("Our clock", self.clock_words()),
+            ("Path of callbacks", self.path.clone()),
+            ("Requests", format!("{} since the start, {} under way", self.received, self.in_flight)),
+            ("No requests", format!("{faults} connections brought none that could be read (TLS, HTTP)")),
+            ("Version", env!("CARGO_PKG_VERSION").to_owned()),
+        ]
     }
 
     /// What the clocks come to, in words.
@@ -144,6 +146,7 @@ fn spool_words(spool: &SpoolGauges) -> String {
     let (taken, most) = (mebibytes(spool.bytes), mebibytes(spool.bytes_max));
     let waiting = match spool.frames {
         0 => "no event waits".to_owned(),
+        1 => format!("1 event waits, for {} s now", spool.oldest_seconds),
         frames => format!("{frames} events wait, the oldest for {} s", spool.oldest_seconds),
     };
     format!("{waiting}; {taken} MiB of {most} MiB ({hundredths} %)")

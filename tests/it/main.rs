@@ -53,6 +53,7 @@ mod spool_format;
 mod spool_model;
 mod starvation;
 mod status;
+mod status_page;
 mod stuck;
 mod support;
 mod support_app;

@@ -63,6 +63,10 @@ fn a_callback_is_shown_with_what_became_of_it_and_where_its_event_is() {
     assert_eq!(accepted.get("source"), None, "the provider's addresses are of no use");
     assert_eq!((&rows[1]["partition"], &rows[1]["offset"]), (&accepted["partition"], &accepted["offset"]));
 
+    // Without its script the page says as much, and markup in a name is none.
+    let page = ask(bridge.admin, get("/"));
+    assert!(page.body().contains("a &lt;b&gt; &amp; &#39;stream&#39;") && !page.body().contains("<b>"), "{}", page.0);
+    assert!(page.body().contains("offset 0"), "{}", page.0);
     let document = document(&bridge);
     assert_eq!((&document["state"], &document["is_ready"]), (&Value::from("direct"), &Value::from(true)));
     assert_eq!(document["kafka"]["topic"], "recordings");

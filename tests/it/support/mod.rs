@@ -3,6 +3,7 @@
 
 pub(crate) mod body;
 pub(crate) mod bridge;
+pub(crate) mod browser;
 pub(crate) mod command;
 pub(crate) mod crowd;
 pub(crate) mod faulty_storage;
