@@ -161,7 +161,10 @@ fn a_dead_letter_topic_of_small_messages_and_a_missing_one_of_other_events_are_w
     let ended = check_online(Setup::new(&kafka, "spool: {directory: spool}").config());
     let small =
         format!("warning  topic {dead} takes messages of 100000 bytes, but one of the dead letters can have 270336");
-    let missing = format!("warning  there is no topic {other}, or it may not be seen: other events will wait on disk");
+    let missing = format!(
+        "warning  there is no topic {other}: create it, since the bridge never does, or correct \
+         kafka.other_events_topic; other events will wait on disk"
+    );
     let warned = complaints(&ended);
     assert!(warned.len() == 2 && warned[0].starts_with(&small) && warned[1] == missing, "{ended:?}");
     assert_eq!(ended.code, Some(0), "{ended:?}");
