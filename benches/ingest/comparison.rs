@@ -11,7 +11,8 @@ use super::report::Report;
 use super::server::{Kind, Server};
 
 pub(crate) fn measure(broker: &Broker, other: Option<&str>, round: u32, span: Duration, report: &mut Report) {
-    let mut kinds = vec![Kind::FloorB(Tuning::linger("0")), Kind::Bridge("")];
+    let whole = Tuning { is_whole: true, ..Tuning::linger("0") };
+    let mut kinds = vec![Kind::FloorB(Tuning::linger("0")), Kind::FloorB(whole), Kind::Bridge("")];
     kinds.extend(other.map(|program| Kind::OtherBridge(program.to_owned())));
     for kind in in_turn(&kinds, round) {
         eprintln!("  {kind}");

@@ -12,9 +12,13 @@ use super::server::{Kind, Server};
 /// Long enough for connections, caches and the allocator.
 pub(crate) const WARM_UP: Duration = Duration::from_millis(500);
 
+/// The default of `repeats.entries_max`.
+const REPEATS_ENTRIES_MAX: u64 = 65_536;
+
 pub(crate) fn measure(broker: &Broker, round: u32, span: Duration, outage: Duration, report: &mut Report) {
     let floor_b = |linger| Kind::FloorB(Tuning::linger(linger));
-    for kind in in_turn(&[Kind::FloorA, floor_b("0"), floor_b("1"), Kind::Bridge("")], round) {
+    let whole = Kind::FloorB(Tuning { is_whole: true, ..Tuning::linger("0") });
+    for kind in in_turn(&[Kind::FloorA, floor_b("0"), whole, floor_b("1"), Kind::Bridge("")], round) {
         eprintln!("  {kind}");
         well(broker, &kind, span, report);
     }
@@ -71,8 +75,11 @@ pub(crate) fn saturated(row: &str, server: &Server, span: Duration, report: &mut
 /// The bridge while the broker is dead, and while it drains.
 pub(crate) fn in_outage(broker: &Broker, span: Duration, outage: Duration, report: &mut Report) {
     let server = Server::start(&Kind::Bridge(""), broker);
-    // The broker's death finds what an hour of work would leave.
-    Load::saturating(64, WARM_UP).run(&server);
+    // The broker's death finds what an hour of work would leave: a window of repeats that is full, above all.
+    let mut sent = 0;
+    while sent < REPEATS_ENTRIES_MAX {
+        sent += Load::saturating(64, WARM_UP).run(&server).answered;
+    }
     Load::open(2_000.0, 64, span).run(&server);
     let before = server.resident_mebibytes();
     broker.kill();

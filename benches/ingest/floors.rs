@@ -1,5 +1,7 @@
 //! The floors: what the least code costs that answers a callback, and that publishes it.
 
+mod whole;
+
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
@@ -35,16 +37,20 @@ pub(crate) struct Tuning {
     pub(crate) linger: &'static str,
     pub(crate) in_flight: u32,
     pub(crate) shape: Shape,
+    /// Whether the message is that of the bridge: every member and header, the id and the digest.
+    pub(crate) is_whole: bool,
 }
 
 impl Tuning {
     pub(crate) const fn linger(linger: &'static str) -> Self {
-        Self { linger, in_flight: 1, shape: Shape::Shared }
+        Self { linger, in_flight: 1, shape: Shape::Shared, is_whole: false }
     }
 
     /// The command line that makes it.
-    pub(crate) fn words(&self) -> [String; 3] {
-        [self.linger.to_owned(), self.in_flight.to_string(), self.shape.name().to_owned()]
+    pub(crate) fn words(&self) -> [String; 4] {
+        let words = [self.linger.to_owned(), self.in_flight.to_string(), self.shape.name().to_owned()];
+        let [linger, in_flight, shape] = words;
+        [linger, in_flight, shape, self.is_whole.to_string()]
     }
 }
 
@@ -56,6 +62,9 @@ impl fmt::Display for Tuning {
         }
         if self.shape != Shape::Shared {
             write!(formatter, ", {}", self.shape.name())?;
+        }
+        if self.is_whole {
+            write!(formatter, ", the bridge's message")?;
         }
         Ok(())
     }
@@ -89,9 +98,9 @@ pub(crate) fn run_as_told() -> bool {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (shape, kafka) = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["floor-a"] => (Shape::Shared, None),
-        ["floor-b", brokers, linger, in_flight, shape] => {
+        ["floor-b", brokers, linger, in_flight, shape, is_whole] => {
             let shape = Shape::ALL.into_iter().find(|known| known.name() == shape).unwrap();
-            (shape, Some(Arc::new(Kafka::new(brokers, linger, in_flight))))
+            (shape, Some(Arc::new(Kafka::new(brokers, linger, in_flight, is_whole == "true"))))
         }
         _ => return false,
     };
@@ -212,10 +221,13 @@ impl ProducerContext for Reports {
     }
 }
 
-struct Kafka(ThreadedProducer<Reports>);
+struct Kafka {
+    producer: ThreadedProducer<Reports>,
+    is_whole: bool,
+}
 
 impl Kafka {
-    fn new(brokers: &str, linger: &str, in_flight: &str) -> Self {
+    fn new(brokers: &str, linger: &str, in_flight: &str, is_whole: bool) -> Self {
         let mut settings = ClientConfig::new();
         // Those of the bridge (`kafka::settings`), as far as they touch safety or speed: with fewer, another thing would
         // be measured.
@@ -237,17 +249,18 @@ impl Kafka {
         let producer: ThreadedProducer<Reports> = settings.create_with_context(Reports).unwrap();
         // Ready means that the topic is known.
         producer.client().fetch_metadata(Some(TOPIC), Duration::from_secs(30)).unwrap();
-        Self(producer)
+        Self { producer, is_whole }
     }
 
     async fn publish(&self, body: &[u8]) -> bool {
-        let Ok(callback) = serde_json::from_slice::<Callback<'_>>(body) else { return false };
-        let mut hasher = Md5::new();
-        hasher.update(KEY);
-        hasher.update(callback.t.to_string());
-        if hex::encode(hasher.finalize()) != callback.sign {
-            return false;
-        }
+        let (sender, report) = oneshot::channel();
+        let is_sent = if self.is_whole { self.send_whole(body, sender) } else { self.send(body, sender) };
+        is_sent.is_some() && report.await.unwrap_or(false)
+    }
+
+    fn send(&self, body: &[u8], sender: oneshot::Sender<bool>) -> Option<()> {
+        let callback: Callback<'_> = serde_json::from_slice(body).ok()?;
+        is_signed(callback.t, &callback.sign).then_some(())?;
         let event = Event {
             app_id: callback.appid,
             stream_id: &callback.stream_id,
@@ -260,12 +273,21 @@ impl Kafka {
             end_time: callback.end_time,
         };
         let payload = serde_json::to_vec(&event).unwrap();
-        let (sender, report) = oneshot::channel();
-        let record =
-            BaseRecord::with_opaque_to(TOPIC, Box::new(sender)).key(event.stream_id.as_bytes()).payload(&payload);
-        if self.0.send(record).is_err() {
-            return false;
-        }
-        report.await.unwrap_or(false)
+        let record = BaseRecord::with_opaque_to(TOPIC, Box::new(sender));
+        self.producer.send(record.key(event.stream_id.as_bytes()).payload(&payload)).ok()
     }
+
+    fn send_whole(&self, body: &[u8], sender: oneshot::Sender<bool>) -> Option<()> {
+        let message = whole::read(body)?;
+        let record = BaseRecord::with_opaque_to(TOPIC, Box::new(sender));
+        let record = record.key(message.key.as_bytes()).payload(&message.payload).headers(message.headers);
+        self.producer.send(record).ok()
+    }
+}
+
+fn is_signed(t: u64, sign: &str) -> bool {
+    let mut hasher = Md5::new();
+    hasher.update(KEY);
+    hasher.update(t.to_string());
+    hex::encode(hasher.finalize()) == sign
 }

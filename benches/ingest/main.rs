@@ -6,7 +6,8 @@
 //!
 //! - Floor A: hyper that reads the body and answers 200. Nothing that is a server of this kind can be cheaper.
 //! - Floor B: the least code that does the job: typed JSON, MD5, an event, librdkafka's acknowledgement. It has no
-//!   metrics, no limits and no spool, and forgets what Kafka does not take.
+//!   metrics, no limits but those on heads, and no spool, and forgets what Kafka does not take. It has the settings of
+//!   the bridge towards Kafka. Its message has a third of the members; one row has it write the message of the bridge.
 //! - The bridge: Direct, Spooling (the broker is dead), and Draining (it is back) while the load goes on.
 //!
 //! `--part outage` has a long outage, `--part alternatives` measures what the defaults were chosen from, and

@@ -380,6 +380,11 @@ impl Shared {
 }
 
 impl Gate {
+    /// Whether nothing waits for time to pass.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.ladder.state() == State::Direct && self.holding.oldest().is_none()
+    }
+
     /// Remembers why a frame was refused, in case that it is convicted for it.
     fn note_refused(&mut self, sequence: u64, failure: Failure) {
         if super::link::gravity(failure) == super::ladder::Failure::Convicting && self.frames.contains_key(&sequence) {
