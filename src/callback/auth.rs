@@ -207,7 +207,9 @@ impl<'a> AuthenticCallback<'a> {
     /// What can be kept of a callback that makes no event.
     #[must_use]
     pub fn remains(&self, redaction: &Redaction) -> Remains {
-        Remains::of(&self.members, redaction)
+        // Of which kind it should be is not always told.
+        let is_recording = self.kind().map_or(true, |kind| kind == Kind::Recording);
+        Remains::of(&self.members, is_recording, redaction)
     }
 }
 

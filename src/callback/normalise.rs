@@ -157,7 +157,8 @@ where
     }
     let digits = source.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(source);
     // Rust's own parser would take `+5`, which is no JSON; JSON numbers such as `5.0` and `5e0` fail here by themselves.
-    let plain = !digits.starts_with('+');
+    // No number of the provider has so many digits, zeros before it included.
+    let plain = !digits.starts_with('+') && digits.len() <= Digits::BYTES_MAX;
     digits.parse().ok().filter(|_| plain).map(Some).ok_or(Unusable::invalid(name))
 }
 

@@ -20,7 +20,9 @@ pub const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
 
 /// Members that prove the sender and must not leave.
 const PROOF: [&str; 2] = ["t", "sign"];
-/// Texts that events carry unmasked: the ids, and the address of the file.
+/// What a callback is told apart by.
+const FIRST: [&str; 3] = ["event_type", "appid", "stream_id"];
+/// Texts that events carry unmasked: the ids, and the address of the file. Of other kinds than recordings, the first.
 const EXACT: [&str; 4] = ["stream_id", "file_id", "record_file_id", "video_url"];
 
 /// Tried in turn. The last can never exceed the limit: 64 values with names of 128 bytes and texts of 512, each byte
@@ -67,12 +69,14 @@ impl Remains {
         self.stream_id.as_ref()
     }
 
-    pub(super) fn of(members: &Members<'_>, redaction: &Redaction) -> Self {
+    /// What remains of a callback, which may be one about a recording or not.
+    pub(super) fn of(members: &Members<'_>, is_recording: bool, redaction: &Redaction) -> Self {
+        let exact = if is_recording { &EXACT[..] } else { &["stream_id"] };
         let (payload, left_out) = LIMITS
             .iter()
             .map(|limits| {
                 let mut builder = Builder::new(redaction, limits);
-                (rebuilt(members, &mut builder).to_json(), builder.left_out())
+                (rebuilt(members, exact, &mut builder).to_json(), builder.left_out())
             })
             .find(|(payload, _)| payload.get().len() <= PAYLOAD_BYTES_MAX)
             .expect("what the last limits let through is shorter than the limit");
@@ -82,24 +86,28 @@ impl Remains {
     }
 }
 
-/// The members of the callback itself, those known by name first, so that they are the last to be left out.
-fn rebuilt<'a>(members: &Members<'a>, builder: &mut Builder<'_>) -> Part<'a> {
+/// The members of the callback itself: what tells it apart first, then those known by name, so that these are the last to
+/// be left out. The texts in `exact` are not masked.
+fn rebuilt<'a>(members: &Members<'a>, exact: &[&str], builder: &mut Builder<'_>) -> Part<'a> {
+    let rank = |name: &str| match FIRST.iter().position(|first| *first == name) {
+        Some(place) => place,
+        None if KNOWN.contains(&name) => FIRST.len(),
+        None => FIRST.len() + 1,
+    };
+    let mut ranked: Vec<_> = members.iter().filter(|(name, _)| !PROOF.contains(&name.as_ref())).collect();
+    ranked.sort_by_key(|(name, _)| rank(name));
     let mut kept = Vec::new();
-    for of_known in [true, false] {
-        for (name, raw) in members.iter().filter(|(name, _)| KNOWN.contains(&name.as_ref()) == of_known) {
-            if PROOF.contains(&name.as_ref()) {
-                continue;
-            }
-            if !builder.has_room() || !(of_known || is_member_name(name)) {
-                builder.leave_out();
-            } else if EXACT.contains(&name.as_ref()) && raw.get().starts_with('"') {
-                let text = lossy_text(raw).unwrap_or_default();
-                kept.push((name.to_string(), Part::Text(builder.cut(text))));
-            } else if of_known {
-                kept.push((name.to_string(), builder.part(raw, 0)));
-            } else {
-                kept.push((name.to_string(), builder.named(name, raw, 0)));
-            }
+    for (name, raw) in ranked {
+        let is_known = KNOWN.contains(&name.as_ref());
+        if !builder.has_room() || !(is_known || is_member_name(name)) {
+            builder.leave_out();
+        } else if exact.contains(&name.as_ref()) && raw.get().starts_with('"') {
+            let text = lossy_text(raw).unwrap_or_default();
+            kept.push((name.to_string(), Part::Text(builder.cut(text))));
+        } else if is_known {
+            kept.push((name.to_string(), builder.part(raw, 0)));
+        } else {
+            kept.push((name.to_string(), builder.named(name, raw, 0)));
         }
     }
     Part::Object(kept)

@@ -241,6 +241,15 @@ fn every_authentic_body_becomes_its_golden_message_or_says_why_not() {
 }
 
 #[test]
+fn a_number_of_more_digits_than_any_is_none() {
+    for (zeros, expected) in [(0, None), (39, None), (40, Some(json!({ "unusable": ["invalid", "event_type"] })))] {
+        let body = json!({"event_type": format!("{}1", "0".repeat(zeros))});
+        let verdict = outcome(&signed(&body, NOW + 600)).unwrap_err();
+        assert_eq!(verdict, expected.unwrap_or(json!({ "ignored": "push_started" })), "{body}");
+    }
+}
+
+#[test]
 fn what_cannot_be_read_of_a_detail_is_counted_as_left_behind() {
     for (detail, dropped) in [
         (json!(null), 0),
