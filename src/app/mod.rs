@@ -138,17 +138,15 @@ impl App {
         let letter_producers = Box::new(producers.for_dead_letters());
         let (counted, timed) = (Arc::clone(&metrics), Arc::clone(&clock));
         let other_events = producers.for_other_events();
-        let opened = other_events.is_some().then(|| spools::open_other_events(&config.spool));
-        let opened = opened.transpose().map_err(AppError::Spool)?;
-        if opened.is_none() {
-            spools::look_for_other_events(&config.spool);
-        }
+        let other_spool = match &other_events {
+            Some(_) => spools::open_other_events(&config.spool),
+            None => spools::forgotten_other_events(&config.spool),
+        };
         let mut delivery =
             Delivery::start(Box::new(producers), Some(letter_producers), spools, counted, timed, settings)
                 .map_err(AppError::Producer)?;
-        if let (Some(producers), Some(spool)) = (other_events, opened) {
-            delivery = delivery.passing_on(Box::new(producers), spool).map_err(AppError::Producer)?;
-        }
+        let producers = other_events.map(|producers| Box::new(producers) as Box<_>);
+        delivery = delivery.passing_on(producers, other_spool).map_err(AppError::Producer)?;
         let admin = listen("admin", config.admin.listen)?;
         let callbacks = listen("callbacks", config.http.listen)?;
         let wired = Wired {

@@ -69,23 +69,26 @@ pub(super) fn open_both(config: &SpoolConfig, is_orphan: bool) -> Result<Spools<
     Ok(Spools { messages, dead_letters })
 }
 
-/// The spool of other events. It leaves as much of the disk free as that of events, which so has room when this is full.
-pub(super) fn open_other_events(config: &SpoolConfig) -> Result<Spool<Directory>, SpoolError> {
+/// The spool of other events. It leaves free whatever that of events may take, so that it never costs an event its place.
+/// Nothing that is wrong with it keeps events from being taken: it is then unusable until the next start, and `None`.
+pub(super) fn open_other_events(config: &SpoolConfig) -> Option<Spool<Directory>> {
     let directory = config.directory.join(OTHER_EVENTS);
-    let owner = owner(&directory)?;
-    open_one(&directory, limits(owner, config.other_events_bytes_max, config.disk_free_min), false)
+    let floor = config.disk_free_min.saturating_add(config.bytes_max);
+    let spool = owner(&directory)
+        .and_then(|owner| open_one(&directory, limits(owner, config.other_events_bytes_max, floor), false));
+    spool.inspect_err(|error| tracing::error!(%error, "callbacks of other kinds cannot be passed on")).ok()
 }
 
-/// Says so if other events wait that nobody is going to publish.
-pub(super) fn look_for_other_events(config: &SpoolConfig) {
+/// What is left of other events that nobody publishes any more, if anything is.
+pub(super) fn forgotten_other_events(config: &SpoolConfig) -> Option<Spool<Directory>> {
     let directory = config.directory.join(OTHER_EVENTS);
-    let segments = survey(&Directory::at(&directory)).map_or(0, |found| found.files.len());
-    if segments > 0 {
-        let directory = directory.display();
-        tracing::warn!(
-            %directory, segments, "other events may wait here: without kafka.other_events_topic they are not published"
-        );
+    let is_there = config.enabled && survey(&Directory::at(&directory)).is_ok_and(|found| !found.files.is_empty());
+    let spool = is_there.then(|| open_other_events(config)).flatten()?;
+    if spool.recovery.frames > 0 {
+        let (directory, frames) = (directory.display(), spool.recovery.frames);
+        tracing::warn!(%directory, frames, "other events wait here: without kafka.other_events_topic nobody publishes them");
     }
+    Some(spool)
 }
 
 fn limits(owner: Id, bytes_max: u64, disk_free_min: u64) -> Config {

@@ -57,7 +57,13 @@ fn look_at_topic_aside(
         Ok(found) => findings.good(format!("topic {name}: {} partition(s)", found.partitions().len())),
         Err(sentence) => return findings.warning(format!("{sentence}; {what}s will wait on disk")),
     }
-    let largest = settings_of(client, name).ok().and_then(|settings| number(&settings, "max.message.bytes"));
+    let settings = settings_of(client, name).unwrap_or_default();
+    if settings.get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        findings.warning(format!(
+            "topic {name} is compacted: it takes no {what} without a key, and keeps the last of each"
+        ));
+    }
+    let largest = number(&settings, "max.message.bytes");
     let needed = 4 * body_bytes_max + MESSAGE_OVERHEAD_BYTES;
     if let Some(largest) = largest.filter(|largest| *largest < needed) {
         findings.warning(format!(

@@ -147,8 +147,10 @@ impl From<Denial> for DeliveryError {
 #[derive(Clone)]
 pub struct Delivery {
     shared: Arc<Shared>,
-    /// Where callbacks of other kinds go; without it they are only counted.
+    /// Where callbacks of other kinds go.
     other_events: Option<Arc<Desk>>,
+    /// Whether they are to go there; if not, they are only counted.
+    passes_on: bool,
 }
 
 impl Delivery {
@@ -176,21 +178,29 @@ impl Delivery {
         shared.tick();
         workers::start_waiting_producers(&shared);
         workers::start(&shared, spools, letter_producers)?;
-        Ok(Self { shared, other_events: None })
+        Ok(Self { shared, other_events: None, passes_on: false })
     }
 
-    /// Passes callbacks of kinds that are not published on to the topic of `producers`, by way of `spool`. Nothing else
-    /// touches what is wrong with either.
+    /// Passes callbacks of kinds that are not published on to the topic of `producers`, by way of `spool`; without a
+    /// spool they are refused. Without producers they are not passed on, and what is in the spool is only shown. What is
+    /// wrong with either touches nothing else.
     ///
     /// # Errors
     /// If a thread cannot be had.
     pub fn passing_on<S: Storage>(
         mut self,
-        producers: Box<dyn Producers>,
-        spool: Spool<S>,
+        producers: Option<Box<dyn Producers>>,
+        spool: Option<Spool<S>>,
     ) -> Result<Self, StartError> {
+        self.passes_on = producers.is_some();
+        let Some(spool) = spool else { return Ok(self) };
         let desk = Desk::of(Shelf::OtherEvents, spool.monitor);
-        workers::start_passing_on(&self.shared, &desk, producers, (spool.writer, spool.drain))?;
+        match producers {
+            Some(producers) => {
+                workers::start_passing_on(&self.shared, &desk, producers, (spool.writer, spool.drain))?;
+            }
+            None => desk.rest_unattended(),
+        }
         self.other_events = Some(desk);
         Ok(self)
     }
@@ -222,7 +232,7 @@ impl Delivery {
     /// Whether callbacks of other kinds have a place to go.
     #[must_use]
     pub fn passes_on(&self) -> bool {
-        self.other_events.is_some()
+        self.passes_on
     }
 
     /// Passes a callback on that is of a kind which is not published: to the spool of other events, and from there to

@@ -30,7 +30,7 @@ const BATCH_FRAMES_MAX: usize = 1024;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The least time between the beginnings of two group commits. On a fast disk nearly every callback would get a sync of
 /// its own otherwise, which costs more than all the rest of it; a callback that comes alone does not wait.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
+pub(super) const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 /// Bytes that are read from the spool at once: enough to keep all partitions busy, few enough to be held twice.
 const READ_BYTES_MAX: usize = 1 << 20;
 

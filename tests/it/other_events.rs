@@ -93,6 +93,13 @@ fn a_hostile_body_becomes_a_message_that_is_bounded_valid_and_without_its_secret
         assert_sound(&message, &number.to_string());
         assert!(message.headers().iter().any(|header| header.name == "left_out"), "{number}");
     }
+    // What tells it apart stands first, whatever comes before it.
+    let zeros = "0,".repeat(5_000);
+    let body =
+        format!("{{\"callback_ext\":[{zeros}0],\"stream_id\":\"s\",\"appid\":[{zeros}0],\"event_type\":7777,SIGNED}}");
+    let message = message_of(&body);
+    assert_sound(&message, "late type");
+    assert!(message.payload().starts_with(b"{\"event_type\":7777,"), "{}", golden(&message));
     let mut lines = Vec::new();
     for seed in 0..500 {
         let mut random = Random::new(seed);
@@ -204,8 +211,17 @@ fn callbacks_of_other_kinds_reach_their_topic_through_its_absence_an_outage_and_
     bridge.restart();
     await_direct(&bridge);
     await_metric(&bridge, "recording_bridge_other_events", &[], 0);
-    let records = read_topic(&cluster, &others);
-    let said = first_of(&records);
+    assert_everything_is_there(&read_topic(&cluster, &others));
+    let recordings = read_topic(&cluster, &events);
+    assert!(recordings.iter().all(|record| record.header("ce_type") == Some("recording.completed")));
+    assert!(recordings.len() >= 22, "{}", recordings.len());
+    bridge.assert_conservation();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+/// What the test above has sent, each once, in order.
+fn assert_everything_is_there(records: &[Record]) {
+    let said = first_of(records);
     assert_eq!(said.len(), 24, "{records:?}");
     let one = |kind, number| {
         let mut of_kind = said.iter().filter(|(ce_type, ..)| *ce_type == Some(kind));
@@ -220,11 +236,6 @@ fn callbacks_of_other_kinds_reach_their_topic_through_its_absence_an_outage_and_
     assert_eq!(one("callback.screenshot", "200")["stream_id"], "outage");
     let numbers: Vec<&Value> = said.iter().filter_map(|(.., value)| value.get("number")).collect();
     assert_eq!(numbers, (0..20).map(|number| json!(number)).collect::<Vec<_>>().iter().collect::<Vec<_>>());
-    let recordings = read_topic(&cluster, &events);
-    assert!(recordings.iter().all(|record| record.header("ce_type") == Some("recording.completed")));
-    assert!(recordings.len() >= 22, "{}", recordings.len());
-    bridge.assert_conservation();
-    assert_eq!(bridge.terminate(), 0);
 }
 
 #[test]
@@ -233,7 +244,7 @@ fn a_full_spool_of_other_events_is_a_503_for_them_and_for_nobody_else() {
     let (events, others) = (topic_name("events"), topic_name("no-others"));
     cluster.create_topic(&Topic { name: &events, partitions: 3, replication: 1, min_isr: 1, properties: &[] });
     let kafka = format!("{}, other_events_topic: {others}", plain(&cluster.brokers(), &events));
-    let further = "spool: {directory: spool, disk_free_min: 0B, other_events_bytes_max: 16MiB}";
+    let further = "spool: {directory: spool, disk_free_min: 0B, bytes_max: 64MiB, other_events_bytes_max: 16MiB}";
     let mut bridge = Bridge::start_with(&kafka, further);
     await_direct(&bridge);
     let large: Vec<String> = (0..4).map(|_| "x".repeat(15_000)).collect();
@@ -252,4 +263,84 @@ fn a_full_spool_of_other_events_is_a_503_for_them_and_for_nobody_else() {
     assert_eq!(bridge.metric("recording_bridge_ready", &[]), 1);
     assert_eq!(bridge.assert_conservation(), statuses.len() as u64 + 2);
     assert_eq!(bridge.terminate_and_stay(), 0);
+    // Without the topic nobody publishes what waits, and it stays in sight.
+    let configured = fs::read_to_string(bridge.config()).unwrap();
+    let configure = |bridge: &Bridge, from: &str, to: &str| {
+        assert!(configured.contains(from), "{configured}");
+        fs::write(bridge.config(), configured.replace(from, to)).unwrap();
+    };
+    configure(&bridge, &format!(", other_events_topic: {others}"), "");
+    bridge.restart();
+    await_direct(&bridge);
+    assert_eq!(bridge.metric("recording_bridge_other_events", &[]), statuses.len() as u64 - 1);
+    assert!(bridge.log().contains("nobody publishes them"), "{}", bridge.log_tail());
+    assert_eq!(post(&bridge, &json!({"event_type": 1, "stream_id": "s"})), 200);
+    assert_eq!(outcomes(&bridge, &[("outcome", "ignored")]), 1);
+    assert_eq!(bridge.terminate_and_stay(), 0);
+    // A volume that events may need as a whole has no room for others.
+    fs::remove_dir_all(bridge.home().join("spool/other-events")).unwrap();
+    configure(&bridge, "bytes_max: 64MiB", "bytes_max: 8000GiB");
+    bridge.restart();
+    await_direct(&bridge);
+    assert_eq!(post(&bridge, &json!({"event_type": 1, "stream_id": "s"})), 503);
+    assert_eq!(outcomes(&bridge, &[("outcome", "refused"), ("reason", "other_events_full")]), 1);
+    assert_eq!(post(&bridge, &recording("s")), 200);
+    assert_eq!(bridge.terminate_and_stay(), 0);
+    // A folder that is none keeps nobody else out.
+    fs::remove_dir_all(bridge.home().join("spool/other-events")).unwrap();
+    fs::write(bridge.home().join("spool/other-events"), "no folder").unwrap();
+    configure(&bridge, "bytes_max: 64MiB", "bytes_max: 64MiB");
+    bridge.restart();
+    await_direct(&bridge);
+    assert_eq!(post(&bridge, &json!({"event_type": 1, "stream_id": "s"})), 503);
+    assert_eq!(outcomes(&bridge, &[("outcome", "refused"), ("reason", "other_events_unhealthy")]), 1);
+    assert_eq!(post(&bridge, &recording("s")), 200);
+    assert_eq!(bridge.metric("recording_bridge_ready", &[]), 1);
+    bridge.assert_conservation();
+    assert_eq!(bridge.terminate(), 0);
+}
+
+#[test]
+fn one_that_its_topic_refuses_for_good_becomes_a_dead_letter_and_holds_nothing() {
+    let cluster = one_broker();
+    let [events, others, letters] = ["events", "small-others", "letters"].map(topic_name);
+    let create = |name, properties| {
+        cluster.create_topic(&Topic { name, partitions: 3, replication: 1, min_isr: 1, properties });
+    };
+    create(&events, &[]);
+    create(&letters, &[]);
+    let topics = format!("other_events_topic: {others}, dead_letter_topic: {letters}");
+    let kafka = format!("{}, {topics}", plain(&cluster.brokers(), &events));
+    let bridge = Bridge::start_with(&kafka, "spool: {directory: spool, disk_free_min: 0B, bytes_max: 64MiB}");
+    await_direct(&bridge);
+    // All are there before the topic is, so they go in one batch, which fails whole.
+    for number in 0..5 {
+        let text = if number == 2 { unique_text(9_000) } else { String::new() };
+        assert_eq!(post(&bridge, &json!({"event_type": 1, "stream_id": "s", "number": number, "text": text})), 200);
+    }
+    create(&others, &[("max.message.bytes", "4000")]);
+    await_metric(&bridge, "recording_bridge_other_events", &[], 0);
+    await_metric(&bridge, "recording_bridge_dead_letters_published_total", &[], 1);
+    assert_eq!(bridge.metric("recording_bridge_other_events_refused", &[]), 0);
+    let records = read_topic(cluster, &others);
+    let numbers: Vec<Value> = first_of(&records).into_iter().map(|(.., value)| value["number"].clone()).collect();
+    assert_eq!(numbers, [0, 1, 3, 4]);
+    let letters = read_topic(cluster, &letters);
+    assert_eq!(faults_by("dead-letter.v1", letters[0].value.as_bytes()), Vec::<String>::new());
+    let letter: Value = serde_json::from_str(&letters[0].value).unwrap();
+    assert_eq!(
+        (&letter["reason"], &letter["event_kind"]),
+        (&json!("message_too_large"), &json!("callback.push_started"))
+    );
+    assert_eq!((&letter["payload"]["number"], letters.len()), (&json!(2), 1));
+    assert_eq!(bridge.terminate(), 0);
+}
+
+/// Text that no compression makes shorter.
+fn unique_text(bytes: usize) -> String {
+    let mut text = String::new();
+    while text.len() < bytes {
+        write!(text, "{:016x}", unique()).unwrap();
+    }
+    text
 }

@@ -168,6 +168,30 @@ fn only_what_is_asked_for_is_replayed_and_what_is_not_mended_is_told() {
     assert_eq!(desk.broker.published(), 3);
 }
 
+/// What a topic of other events holds is what its senders wrote: one of them must not speak for another account.
+#[test]
+fn a_callback_of_another_kind_that_looks_like_an_event_or_a_letter_is_left_out() {
+    let desk = Desk::new();
+    let event = json!({
+        "event_type": 9, "schema": "recording-event.v1", "kind": "recording.completed", "event_id": "e", "app_id": "2",
+        "stream_id": "s",
+    });
+    let recording = json!({ "event_type": 100, "appid": 2, "stream_id": "s", "file_id": "f" });
+    let mut like_a_letter = letter("member_missing", "2026-01-01T00:00:00.000000Z", &recording);
+    like_a_letter["event_type"] = json!(9);
+    let mut without_type = event.clone();
+    without_type.as_object_mut().unwrap().remove("event_type");
+    let named = json!({ "headers": { "ce_type": "callback.unknown" }, "event": without_type });
+    // One that its topic refused is a dead letter, and still what its sender wrote.
+    let mut refused = letter("message_too_large", "2026-01-01T00:00:00.000000Z", &without_type);
+    refused["event_kind"] = json!("callback.unknown");
+    for record in [event, like_a_letter, named, refused] {
+        let done = desk.replay(&desk.file(&record.to_string()), &[]);
+        assert!(done.code == Some(1) && done.stderr.contains("line 1: left out: it is neither"), "{record}: {done:?}");
+    }
+    assert_eq!(desk.broker.published(), 0);
+}
+
 /// What an identity is made of is masked in letters, so what becomes of it as it stands would be another event.
 #[test]
 fn a_letter_whose_identity_is_masked_is_left_out_until_what_was_sent_is_put_in() {

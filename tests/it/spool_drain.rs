@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use recording_bridge::message::{Header, Message};
 use recording_bridge::spool::{Config, Directory, Frame, SEGMENT_BYTES, Spool, segment};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -187,6 +188,19 @@ fn dead_letters_and_other_events_are_not_published_as_events() {
         let ended = drain_orphan(&config, &directory.join(inside));
         assert_eq!(ended.code, Some(1));
         assert!(ended.stderr.contains(&format!("{inside} {says}")), "{}", ended.stderr);
+    }
+    // Copied to another place, their frames say what they are.
+    for (kind, says) in [("dead-letter", "holds dead letters"), ("callback.push_started", "holds other events")] {
+        let rescued = folder.path().join(kind);
+        let mut spool = write(&rescued, 0);
+        let headers = vec![Header::read("ce_type", kind.into())];
+        let message = Message::from_parts("s".into(), "{}".into(), headers);
+        let copied = Frame { message, ..frame(1, 1, 10) };
+        assert!(spool.writer.append_batch(&[copied]).unwrap().covers(1));
+        drop(spool);
+        let ended = drain_orphan(&config, &rescued);
+        assert_eq!(ended.code, Some(1));
+        assert!(ended.stderr.contains(says), "{}", ended.stderr);
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::record::Record;
@@ -20,6 +21,8 @@ use crate::message::{Header, Message, RECEIVED_AT, TRACE_PARENT};
 #[derive(Deserialize)]
 struct Letter<'a> {
     reason: String,
+    #[serde(default)]
+    event_kind: Option<String>,
     received_at: String,
     #[serde(borrow)]
     payload: &'a RawValue,
@@ -63,6 +66,18 @@ pub(super) struct Rebuilt {
     pub(super) received_at: Timestamp,
 }
 
+/// Whether it is a callback of another kind, from the topic of those: its members are its sender's, who may have written
+/// there what looks like an event of anybody, or like a letter. Neither of these has an `event_type`, and it always has.
+fn is_other_event(record: &Record) -> bool {
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(rename = "event_type")]
+        _event_type: IgnoredAny,
+    }
+    let is_named_so = record.header("ce_type").is_some_and(|kind| kind.starts_with("callback."));
+    is_named_so || serde_json::from_slice::<Raw>(&record.value).is_ok()
+}
+
 /// How callbacks are read.
 pub(super) struct Rules {
     pub(super) redaction: Redaction,
@@ -74,8 +89,16 @@ pub(super) struct Rules {
 impl Rules {
     /// What `record` comes to, with what is known of it even where it comes to nothing.
     pub(super) fn rebuild(&self, record: Record) -> Result<Rebuilt, Unfit> {
+        if is_other_event(&record) {
+            return Err(Unfit::Foreign);
+        }
         let received_at = record.header(RECEIVED_AT).and_then(Timestamp::parse);
-        if let Ok(Letter { reason, received_at: letter_received_at, payload }) = serde_json::from_slice(&record.value) {
+        if let Ok(letter) = serde_json::from_slice(&record.value) {
+            let Letter { reason, event_kind, received_at: letter_received_at, payload } = letter;
+            // Refused by its topic, it is still what its sender wrote.
+            if event_kind.is_some_and(|kind| kind.starts_with("callback.")) {
+                return Err(Unfit::Foreign);
+            }
             let received_at = Timestamp::parse(&letter_received_at).or(received_at).unwrap_or(self.now);
             let payload = Bytes::copy_from_slice(payload.get().as_bytes());
             // The identity and the kind of the letter are not those of its event.

@@ -13,8 +13,9 @@ use crate::cli::serve::read_config;
 use crate::cli::{CommandError, logging, terminal};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Level, LogConfig, LogFormat};
+use crate::message::DEAD_LETTER;
 use crate::shutdown::Shutdown;
-use crate::spool::inspect::{Survey, survey};
+use crate::spool::inspect::{Content, Survey, read, survey};
 use crate::spool::segment::Kind;
 use crate::spool::{Directory, Sequences};
 
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
         say(&format!("{path} is empty: there is nothing to publish"));
         return Ok(());
     };
-    refuse_what_is_no_event(&path)?;
+    refuse_what_is_no_event(&path, &found)?;
     refuse_newer(&path, &found)?;
     let other_events = look_inside(&path, OTHER_EVENTS)?;
     for (path, found) in look_inside(&path, DEAD_LETTERS)?.iter().chain(&other_events) {
@@ -76,18 +77,39 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), CommandError> {
     conclude(&path, ending, &progress, &rescued, &found.missing, other_events.flatten())
 }
 
-/// Dead letters and callbacks of other kinds are no events, and must not go to the topic of events.
-fn refuse_what_is_no_event(path: &Path) -> Result<(), CommandError> {
+/// Dead letters and callbacks of other kinds are no events, and must not go to the topic of events. Wherever they were
+/// copied to, their frames say what they are.
+fn refuse_what_is_no_event(path: &Path, found: &Survey) -> Result<(), CommandError> {
     let whole = path.canonicalize().map_err(|error| CommandError::failed(&path.display().to_string(), error))?;
-    for (inside, what) in [(DEAD_LETTERS, "dead letters"), (OTHER_EVENTS, "other events")] {
+    let kind = first_kind(path, found).unwrap_or_default();
+    for (inside, what, begins) in
+        [(DEAD_LETTERS, "dead letters", DEAD_LETTER), (OTHER_EVENTS, "other events", "callback.")]
+    {
         let spool = whole.parent().filter(|_| whole.ends_with(inside));
-        if spool.is_some_and(|spool| survey(&Directory::at(spool)).is_ok_and(|found| found.is_spool)) {
+        let is_inside = spool.is_some_and(|spool| survey(&Directory::at(spool)).is_ok_and(|found| found.is_spool));
+        if is_inside || kind.starts_with(begins) {
             let sentence =
                 "which do not belong into the topic of events; `serve` on the spool around it publishes them";
             return Err(CommandError::Failed(format!("{} holds {what}, {sentence}", path.display())));
         }
     }
     Ok(())
+}
+
+/// The kind of the first frame that can be read, if it names one.
+fn first_kind(path: &Path, found: &Survey) -> Option<String> {
+    let storage = Directory::at(path);
+    found.files.iter().find_map(|file| {
+        let mut first: Option<crate::spool::Frame> = None;
+        let mut visit = |content| match content {
+            Content::Frame(frame) => drop(first.get_or_insert(frame)),
+            Content::Damaged(_) | Content::Torn(_) => {}
+        };
+        // What cannot be read is told of when it is to be published.
+        read(&storage, file, &mut visit).ok()?;
+        let kind = first?.message.headers().iter().find(|header| header.name == "ce_type")?.value.clone();
+        String::from_utf8(kind.into()).ok()
+    })
 }
 
 /// What can be read in files that were kept aside.

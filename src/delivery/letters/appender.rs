@@ -3,15 +3,18 @@
 //! It promises that a callback is told of its place on disk only after the sync that covers it.
 
 use std::sync::Arc;
+use std::thread;
 
 use super::super::gate::{Grounds, Shared};
 use super::super::ladder::Sequence;
+use super::super::workers::COMMIT_INTERVAL;
 use super::{Desk, Letter, PROBE_INTERVAL, SetAside, Shelf};
 use crate::spool::{AppendError, Appended, Frame, Health, Storage, Writer};
 
 /// Runs until the desk is closed and everything that was handed in has its answer.
 pub(in super::super) fn append<S: Storage>(shared: &Arc<Shared>, desk: &Arc<Desk>, mut writer: Writer<S>) {
     let metrics = desk.shelf.metrics(&shared.metrics);
+    let mut was_written = true;
     while let Some(letters) = desk.next_batch(PROBE_INTERVAL) {
         // Without traffic nothing else would tell that the storage is well again.
         if (desk.status)().health != Health::Ready {
@@ -20,6 +23,7 @@ pub(in super::super) fn append<S: Storage>(shared: &Arc<Shared>, desk: &Arc<Desk
         if letters.is_empty() {
             continue;
         }
+        let started = shared.now();
         let frames = numbered(&letters, writer.next_sequence());
         let result = writer.append_batch(&frames);
         match &result {
@@ -33,12 +37,17 @@ pub(in super::super) fn append<S: Storage>(shared: &Arc<Shared>, desk: &Arc<Desk
                     // A convicted message that rests among the letters is in doubt with them.
                     shared.doubt_spool();
                 }
-                tracing::error!(%error, letters = frames.len(), "{} cannot be written", desk.shelf.name());
+                // Whoever refuses a callback says so, one by one.
+                if was_written {
+                    tracing::error!(%error, letters = frames.len(), "{} cannot be written", desk.shelf.name());
+                }
             }
         }
+        was_written = result.is_ok();
         for (letter, frame) in letters.into_iter().zip(frames) {
             tell(shared, letter, frame.sequence, result);
         }
+        thread::sleep(COMMIT_INTERVAL.saturating_sub(shared.now().saturating_sub(started)));
     }
     desk.note_ended();
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::super::gate::Shared;
 use super::super::ladder;
 use super::super::link::gravity;
-use super::Desk;
 use super::post::{Outcome, Post, Reports};
 use super::progress::Progress;
+use super::{Desk, Shelf};
 use crate::kafka::{Failure, ProbeError, Producers, Purpose};
 use crate::metrics::{LetterMetrics, LetterState};
 use crate::spool::{Drain, Frame, Storage};
@@ -160,7 +160,9 @@ impl<S: Storage> Drainer<S> {
         match (unhappy, convicting) {
             (None, _) => Turn::Moved,
             (Some((sequence, _)), Some(failure)) if frames.len() == 1 => {
-                self.keep(sequence, failure);
+                if !self.move_to_dead_letters(sequence, failure) {
+                    self.keep(sequence, failure);
+                }
                 Turn::Moved
             }
             (Some(_), Some(_)) => {
@@ -169,6 +171,29 @@ impl<S: Storage> Drainer<S> {
             }
             (Some((_, failure)), None) => Turn::Stuck(failure.map_or(LetterState::Unreachable, state_of)),
         }
+    }
+
+    /// Another event that its topic refuses for good becomes a dead letter, as an event does: kept here, it would hold all
+    /// the files behind it. Whether it did; a dead letter itself cannot.
+    fn move_to_dead_letters(&mut self, sequence: u64, failure: Failure) -> bool {
+        let Some(letters) = self.shared.letters.as_ref().filter(|_| self.desk.shelf == Shelf::OtherEvents) else {
+            return false;
+        };
+        let Some(place) = self.read.iter().position(|letter| letter.frame.sequence == sequence) else { return false };
+        let Some(unsent) = self.read.get_mut(place) else { return false };
+        let accepted_at = unsent.frame.accepted_at;
+        let outcome = letters.hand_in(unsent.frame.message.refused(failure.label(), accepted_at), accepted_at);
+        let is_synced = outcome.is_ok_and(|outcome| matches!(outcome.blocking_recv(), Ok(Ok(_))));
+        unsent.is_published |= is_synced;
+        if is_synced {
+            let reason = failure.label();
+            tracing::error!(
+                sequence,
+                reason,
+                "the topic of other events refuses one for good; it is a dead letter now"
+            );
+        }
+        is_synced
     }
 
     fn keep(&mut self, sequence: u64, failure: Failure) {

@@ -31,6 +31,10 @@ use crate::spool::{AppendError, Appended, Frame, Health, Monitor, Status, Storag
 /// Letters of callbacks that may wait for the disk, and their bytes. More are refused at once: memory has a limit.
 const WAITING_MAX: usize = 1024;
 const WAITING_BYTES_MAX: usize = 64 << 20;
+/// The same of other events. It is well below what may be in flight in all (`http.in_flight_max`, and the bytes of
+/// waiting messages), so that a disk that hangs under them leaves room for events.
+const OTHERS_WAITING_MAX: usize = 512;
+const OTHERS_WAITING_BYTES_MAX: usize = 16 << 20;
 /// Letters and bytes of one group commit: enough to make a sync cheap, few enough to keep it short.
 const BATCH_LETTERS_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -80,6 +84,14 @@ impl Shelf {
         match self {
             Self::DeadLetters => "dead letters",
             Self::OtherEvents => "other events",
+        }
+    }
+
+    /// How many may wait for the disk, and how many bytes.
+    fn waiting_max(self) -> (usize, usize) {
+        match self {
+            Self::DeadLetters => (WAITING_MAX, WAITING_BYTES_MAX),
+            Self::OtherEvents => (OTHERS_WAITING_MAX, OTHERS_WAITING_BYTES_MAX),
         }
     }
 
@@ -160,7 +172,8 @@ impl Desk {
         if papers.is_stopping {
             return Err(SetAsideError::Stopping);
         }
-        if papers.waiting.len() >= WAITING_MAX || papers.waiting_bytes + message.size_bytes() > WAITING_BYTES_MAX {
+        let (letters_max, bytes_max) = self.shelf.waiting_max();
+        if papers.waiting.len() >= letters_max || papers.waiting_bytes + message.size_bytes() > bytes_max {
             return Err(SetAsideError::Full);
         }
         let (waiter, outcome) = oneshot::channel();
@@ -224,6 +237,12 @@ impl Desk {
     pub(super) fn note_ended(&self) {
         self.papers().threads_ended += 1;
         self.ended.notify_all();
+    }
+
+    /// There are no threads: what is on disk stays there, and is only looked at.
+    pub(super) fn rest_unattended(&self) {
+        self.note_ended();
+        self.note_ended();
     }
 
     /// Takes no more letters of callbacks.

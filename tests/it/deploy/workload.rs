@@ -246,7 +246,9 @@ impl<'a> Workload<'a> {
         };
         if let Some(storage) = claim["spec"]["resources"]["requests"]["storage"].as_str() {
             let spool = &config.spool;
-            let needed = spool.bytes_max + spool.dead_letter_bytes_max + spool.disk_free_min;
+            // Other events only take what all these leave.
+            let others = config.kafka.other_events_topic.as_ref().map_or(0, |_| spool.other_events_bytes_max);
+            let needed = spool.bytes_max + spool.dead_letter_bytes_max + spool.disk_free_min + others;
             if needed > bytes(storage) / 100 * (100 - FILE_SYSTEM_PERCENT) {
                 faults.push(format!("the spool may take {needed} bytes of a volume of {storage}"));
             }
