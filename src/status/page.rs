@@ -1,7 +1,7 @@
 //! The page: what is shown as HTML, and the files that it consists of.
 //!
 //! The server writes this moment and the newest callbacks, so that the page says something without its script; the script
-//! then keeps it up to date. Everything that is put in goes through [`escaped`], wherever it comes from.
+//! then keeps it up to date. Everything that is put in goes through `escaped`, wherever it comes from.
 
 use std::fmt::Write as _;
 
