@@ -105,27 +105,27 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let date = OffsetDateTime::from_unix_timestamp(self.seconds())
+        let instant = OffsetDateTime::from_unix_timestamp(self.seconds())
             .expect("the constructor keeps every instant between 1970 and 9999");
         // Every event has some of these, and to format seven numbers takes many times what filling in digits takes.
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let (year, microsecond) = (date.year().unsigned_abs(), self.0 % MICROSECONDS);
-        for (end, mut value) in [
-            (4, year),
-            (7, u8::from(date.month()).into()),
-            (10, date.day().into()),
-            (13, date.hour().into()),
-            (16, date.minute().into()),
-            (19, date.second().into()),
-            (26, u32::try_from(microsecond).unwrap_or_default()),
-        ] {
-            for digit in text.iter_mut().take(end).rev().take_while(|byte| byte.is_ascii_digit()) {
-                *digit = b"0123456789".get(value as usize % 10).copied().unwrap_or_default();
-                value /= 10;
-            }
-        }
+        let ((year, month, day), (hour, minute, second)) = (instant.to_calendar_date(), instant.to_hms());
+        let (year, fraction) = (year.unsigned_abs(), u32::try_from(self.0 % MICROSECONDS).unwrap_or_default());
+        let (century, year) = (digits(year / 100), digits(year % 100));
+        let (month, day) = (digits(u8::from(month).into()), digits(day.into()));
+        let [hour, minute, second] = [hour, minute, second].map(|part| digits(part.into()));
+        let (first, middle, last) = (digits(fraction / 10_000), digits(fraction / 100 % 100), digits(fraction % 100));
+        let text = [
+            century[0], century[1], year[0], year[1], b'-', month[0], month[1], b'-', day[0], day[1], b'T', hour[0],
+            hour[1], b':', minute[0], minute[1], b':', second[0], second[1], b'.', first[0], first[1], middle[0],
+            middle[1], last[0], last[1], b'Z',
+        ];
         formatter.write_str(std::str::from_utf8(&text).expect("digits and signs are ASCII"))
     }
+}
+
+/// The two digits of a number below 100.
+fn digits(number: u32) -> [u8; 2] {
+    [number / 10 % 10, number % 10].map(|digit| b'0' + u8::try_from(digit).unwrap_or_default())
 }
 
 /// The name of a live stream: 1 to [`STREAM_ID_BYTES_MAX`] bytes of UTF-8 without control characters, otherwise as
@@ -156,7 +156,8 @@ impl EventId {
     /// `UUIDv5` of the kind, the account and the file. The account is decimal digits, so the parts cannot run into
     /// each other.
     fn of(app_id: u64, file: &str) -> Self {
-        let name = format!("{}:{app_id}:{file}", RecordingEvent::KIND);
+        let mut name = String::with_capacity(RecordingEvent::KIND.len() + 22 + file.len());
+        name.extend([RecordingEvent::KIND, ":", &app_id.to_string(), ":", file]);
         Self(Uuid::new_v5(&EVENT_NAMESPACE, name.as_bytes()))
     }
 

@@ -30,7 +30,26 @@ pub(super) type Member<'a> = (Cow<'a, str>, &'a RawValue);
 pub(super) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     // What stands in a raw value was read as JSON, so only escapes need to be read again.
     let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    if quoted.contains('\\') { String::deserialize(value).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(quoted)) }
+    if quoted.contains('\\') {
+        unprotected(quoted).or_else(|| String::deserialize(value).ok()).map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(quoted))
+    }
+}
+
+/// What stands between quotes, if no escape in it does more than protect the sign behind it. JSON within a string, as
+/// the provider sends it, has no others.
+fn unprotected(quoted: &str) -> Option<String> {
+    let mut text = String::with_capacity(quoted.len());
+    let mut rest = quoted;
+    while let Some((before, escaped)) = rest.split_once('\\') {
+        let sign = escaped.get(..1).filter(|sign| matches!(*sign, "\"" | "\\" | "/"))?;
+        text.push_str(before);
+        text.push_str(sign);
+        rest = escaped.get(1..)?;
+    }
+    text.push_str(rest);
+    Some(text)
 }
 
 /// The members of a body in the order they came, no two of the same name.
@@ -134,6 +153,8 @@ mod tests {
             r#""a""#,
             r#""a\"b""#,
             r#""\\""#,
+            r#""{\"a\":\"b\\\"c\/直\"}\\""#,
+            r#""\"\u76f4\n\"""#,
             "\"直\u{7f}\"",
             r#""\u76f4""#,
             r#""\ud83d\ude00""#,

@@ -206,7 +206,7 @@ impl Extension {
 
 fn lenient<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let value = <&RawValue>::deserialize(deserializer)?;
-    Ok(Option::deserialize(value).unwrap_or_default())
+    Ok(string(value).map(Cow::into_owned))
 }
 
 /// The scalar members that this version does not know, and how many had to be left behind.

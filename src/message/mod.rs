@@ -5,9 +5,11 @@
 //! between deliveries (the time of receipt) stands in a header.
 
 mod again;
+mod json;
 mod letter;
 mod notice;
 mod other;
+mod recording;
 mod trace;
 
 use std::borrow::Cow;
@@ -120,7 +122,7 @@ impl Message {
     pub fn encode(event: &RecordingEvent<'_>, received_at: Timestamp) -> Self {
         let facts = event.facts();
         let mut texts = Texts(Vec::with_capacity(TEXTS_BYTES_USUAL));
-        let payload = texts.write(|text| serde_json::to_writer(text, &WireEvent::of(event)).map_err(Into::into));
+        let payload = texts.write(|text| recording::write(text, event));
         let head = Head {
             kind: RecordingEvent::KIND,
             event_id: event.event_id(),
@@ -242,78 +244,6 @@ struct Head<'a> {
     time: Option<Timestamp>,
 }
 
-/// The wire form: members in the order of the schema.
-#[derive(Serialize)]
-struct WireEvent<'a> {
-    schema: &'static str,
-    kind: &'static str,
-    #[serde(serialize_with = "display")]
-    event_id: EventId,
-    provider: &'static str,
-    #[serde(serialize_with = "display")]
-    app_id: u64,
-    push_domain: Option<&'a str>,
-    push_path: Option<&'a str>,
-    stream_id: &'a str,
-    channel_id: Option<&'a str>,
-    file_id: Option<&'a str>,
-    record_file_id: Option<&'a str>,
-    task_id: Option<&'a str>,
-    template_id: Option<&'a str>,
-    session_id: Option<&'a str>,
-    file_format: Option<&'a str>,
-    file_size_bytes: Option<u64>,
-    duration_seconds: Option<u64>,
-    #[serde(serialize_with = "instant")]
-    recording_started_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant")]
-    recording_ended_at: Option<Timestamp>,
-    #[serde(serialize_with = "instant")]
-    content_started_at: Option<Timestamp>,
-    media_start_pts: Option<i64>,
-    bitrate_kbps: Option<u64>,
-    video_codec: Option<&'a str>,
-    resolution: Option<&'a str>,
-    video_url: Option<&'a str>,
-    push_parameters: Option<&'a str>,
-    other: Other<'a>,
-}
-
-impl<'a> WireEvent<'a> {
-    fn of(event: &'a RecordingEvent<'_>) -> Self {
-        let facts = event.facts();
-        Self {
-            schema: SCHEMA,
-            kind: RecordingEvent::KIND,
-            event_id: event.event_id(),
-            provider: PROVIDER,
-            app_id: facts.app_id,
-            push_domain: facts.push_domain.as_deref(),
-            push_path: facts.push_path.as_deref(),
-            stream_id: facts.stream_id.as_str(),
-            channel_id: facts.channel_id.as_deref(),
-            file_id: facts.file_ids.file_id(),
-            record_file_id: facts.file_ids.record_file_id(),
-            task_id: facts.task_id.as_deref(),
-            template_id: facts.template_id.as_deref(),
-            session_id: facts.session_id.as_deref(),
-            file_format: facts.file_format.as_deref(),
-            file_size_bytes: facts.file_size_bytes,
-            duration_seconds: facts.duration_seconds,
-            recording_started_at: facts.recording_started_at,
-            recording_ended_at: facts.recording_ended_at,
-            content_started_at: event.content_started_at(),
-            media_start_pts: facts.media_start_pts,
-            bitrate_kbps: facts.bitrate_kbps,
-            video_codec: facts.video_codec.as_deref(),
-            resolution: facts.resolution.as_deref(),
-            video_url: facts.video_url.as_deref(),
-            push_parameters: facts.push_parameters.as_deref(),
-            other: Other(&facts.other),
-        }
-    }
-}
-
 /// Unknown members as a JSON object.
 struct Other<'a>(&'a [(Cow<'a, str>, Scalar<'a>)]);
 
@@ -337,12 +267,4 @@ impl Serialize for Other<'_> {
 
 fn display<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-#[expect(clippy::ref_option, reason = "serde hands fields over by reference")]
-fn instant<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => serializer.collect_str(time),
-        None => serializer.serialize_none(),
-    }
 }

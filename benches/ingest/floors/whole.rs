@@ -2,6 +2,8 @@
 //!
 //! It shows how much of the distance to floor B is the message, and how much is safety.
 
+#![expect(clippy::struct_field_names, reason = "the names are those on the wire")]
+
 use std::borrow::Cow;
 
 use rdkafka::message::{Header, OwnedHeaders};
