@@ -5,7 +5,7 @@ import json
 import sqlite3
 import sys
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 TABLE = """CREATE TABLE IF NOT EXISTS recordings (
     event_id TEXT PRIMARY KEY, app_id TEXT NOT NULL, stream_id TEXT NOT NULL, file_id TEXT NOT NULL,
@@ -34,9 +34,16 @@ def store(database, message):
     database.execute("INSERT INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
 
 
+# The broker that keeps the group's offsets has only just become the one that does: a moment later it answers.
+SETTLING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+
+
 def ends(consumer, topic):
     """Where each partition ends now."""
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    found = consumer.list_topics(topic, timeout=10).topics[topic]
+    if found.error:
+        raise KafkaException(found.error)
+    partitions = found.partitions
     places = {partition: TopicPartition(topic, partition) for partition in partitions}
     return {partition: consumer.get_watermark_offsets(place)[1] for partition, place in places.items()}
 
@@ -45,7 +52,12 @@ def is_at_end(consumer, topic, end):
     """Whether everything up to `end` was read; what was committed before counts too."""
     places = [TopicPartition(topic, partition) for partition in end]
     position = {place.partition: place.offset for place in consumer.position(places)}
-    committed = {place.partition: place.offset for place in consumer.committed(places, timeout=10)}
+    try:
+        committed = {place.partition: place.offset for place in consumer.committed(places, timeout=10)}
+    except KafkaException as error:
+        if error.args[0].code() in SETTLING:
+            return False
+        raise
     return all(max(position[partition], committed[partition], 0) >= end[partition] for partition in end)
 
 

@@ -6,8 +6,10 @@ use std::error::Error;
 use std::time::Duration;
 
 use clap::Parser;
+use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rusqlite::{Connection, Transaction, params};
 use serde::Deserialize;
@@ -17,6 +19,12 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS recordings (
     file_format TEXT, content_started_at TEXT, file_size_bytes TEXT, video_url TEXT)";
 const INSERT: &str = "INSERT INTO recordings VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
 const BATCH_MAX: usize = 500;
+const PATIENCE: Duration = Duration::from_secs(10);
+const SETTLING: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::NotCoordinator,
+    RDKafkaErrorCode::CoordinatorNotAvailable,
+    RDKafkaErrorCode::CoordinatorLoadInProgress,
+];
 
 #[derive(Parser)]
 struct Arguments {
@@ -75,16 +83,29 @@ fn store(rows: &Transaction<'_>, message: &BorrowedMessage<'_>) -> Result<(), Bo
     Ok(())
 }
 
+/// What the group has committed. A broker that has only just become the one that keeps the group's offsets is asked again.
+fn committed(consumer: &BaseConsumer, places: &TopicPartitionList) -> KafkaResult<TopicPartitionList> {
+    let mut answer = consumer.committed_offsets(places.clone(), PATIENCE);
+    for _ in 0..100 {
+        let code = answer.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        if !code.is_some_and(|code| SETTLING.contains(&code)) {
+            break;
+        }
+        std::thread::sleep(PATIENCE / 100);
+        answer = consumer.committed_offsets(places.clone(), PATIENCE);
+    }
+    answer
+}
+
 /// Where each partition ends now, without those of which everything was committed before.
 fn rest(consumer: &BaseConsumer, topic: &str) -> Result<HashMap<i32, i64>, Box<dyn Error>> {
-    const PATIENCE: Duration = Duration::from_secs(10);
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
-    let mut places = rdkafka::TopicPartitionList::new();
+    let mut places = TopicPartitionList::new();
     for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
         places.add_partition(topic, partition.id());
     }
     let mut rest = HashMap::new();
-    for place in consumer.committed_offsets(places, PATIENCE)?.elements() {
+    for place in committed(consumer, &places)?.elements() {
         let (_, end) = consumer.fetch_watermarks(topic, place.partition(), PATIENCE)?;
         if end > place.offset().to_raw().unwrap_or(0).max(0) {
             rest.insert(place.partition(), end);

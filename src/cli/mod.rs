@@ -21,7 +21,7 @@ mod terminal;
 use std::fmt;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use terminal::Screen;
 
 /// Exit code for a failure on the way.
@@ -81,6 +81,16 @@ impl CommandError {
     }
 }
 
+/// The command line. Whether help and mistakes have colours is decided as for everything else; left alone, clap would send
+/// them to a terminal that cannot show them if `CI` is set.
+fn arguments() -> Result<Arguments, clap::Error> {
+    let has_colour = Screen::out().has_colour() || Screen::err().has_colour();
+    let choice = if has_colour { ColorChoice::Auto } else { ColorChoice::Never };
+    let mut command = Arguments::command().color(choice);
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// Parses the command line and runs the command.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -88,7 +98,7 @@ pub fn run() -> ExitCode {
     if let Err(error) = crate::app::keep_private() {
         return complain(&format!("the memory cannot be kept private: {error}"), FAILURE);
     }
-    let arguments = match Arguments::try_parse() {
+    let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no mistakes.

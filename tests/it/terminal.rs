@@ -181,7 +181,7 @@ fn colours_and_moving_lines_go_to_a_terminal_that_has_them_and_nowhere_else() {
             rest[end..].starts_with('m')
         });
         assert!(!styled, "NO_COLOR: {arguments}: {sent:?}");
-        let sent = on_a_terminal(&line, &[("TERM", "dumb")], "");
+        let sent = on_a_terminal(&line, &[("TERM", "dumb"), ("CI", "true")], "");
         assert!(!sent.contains('\x1b'), "TERM=dumb: {arguments}: {sent:?}");
         let output = Command::new("sh").args(["-c", &line]).env("TERM", "xterm").output().unwrap();
         assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "no terminal: {arguments}");
