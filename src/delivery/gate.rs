@@ -47,10 +47,12 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
     origin: Instant,
-    /// What the last probe of Kafka said.
+    /// Whether the last probe found that Kafka could take an event.
     pub(super) kafka_ready: AtomicBool,
     /// What the producers have complained of since a probe found Kafka well.
     pub(super) trouble: Mutex<Option<Trouble>>,
+    /// What the last probe found, in words if Kafka was not well; nothing before the first.
+    pub(super) probed: Mutex<Option<Result<(), String>>>,
     /// Where convicted frames go.
     pub(super) letters: Option<Arc<Desk>>,
     spool_status: Option<Box<dyn Fn() -> Status + Send + Sync>>,
@@ -137,6 +139,7 @@ impl Shared {
             clock,
             kafka_ready: AtomicBool::new(false),
             trouble: Mutex::new(None),
+            probed: Mutex::new(None),
             letters,
             spool_status: monitor.map(|monitor| Box::new(move || monitor.status()) as Box<_>),
             config,
@@ -146,11 +149,6 @@ impl Shared {
     pub(super) fn gate(&self) -> MutexGuard<'_, Gate> {
         // A panic under the gate is a defect that leaves callbacks unanswered, which is counted; the rest goes on.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Why Kafka does not take events, as far as its clients have said.
-    pub(super) fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn wall(&self) -> Timestamp {
@@ -375,6 +373,7 @@ impl Shared {
             damaged: status.damaged_stretches,
             set_aside: status.segments_set_aside,
             healthy: status.health == Health::Ready,
+            full: matches!(status.health, Health::Full(_)),
         });
     }
 }

@@ -1,6 +1,6 @@
 //! What a producer reports to. It holds the gate weakly, since the gate holds the producer.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use super::gate::{Grounds, Shared};
 use super::ladder::{self, Generation};
@@ -57,6 +57,18 @@ impl Observer for Link {
         metrics.brokers(BrokerState::Up, statistics.brokers_up);
         metrics.brokers(BrokerState::Connecting, statistics.brokers_connecting);
         metrics.brokers(BrokerState::Down, statistics.brokers_down);
+    }
+}
+
+impl Shared {
+    /// Why Kafka does not take events, as far as its clients have said.
+    pub(super) fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the last probe found.
+    pub(super) fn probed(&self) -> MutexGuard<'_, Option<Result<(), String>>> {
+        self.probed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

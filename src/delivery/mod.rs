@@ -265,6 +265,12 @@ impl Delivery {
         self.shared.trouble().map(Trouble::sentence)
     }
 
+    /// What the last probe of Kafka found: that it could take an event, or why not; `None` before the first.
+    #[must_use]
+    pub fn probed(&self) -> Option<Result<(), String>> {
+        self.shared.probed().clone()
+    }
+
     /// Brings the gauges up to date that nothing else does.
     pub fn observe(&self) {
         self.shared.observe();

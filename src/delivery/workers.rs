@@ -285,14 +285,13 @@ fn watch_volume<S: Storage>(shared: &Arc<Shared>, monitor: &Monitor<S>) {
 /// Finds out whether Kafka could take a message now: without traffic, nothing else would tell.
 fn probe(shared: &Arc<Shared>) {
     let mut was_ready = None;
+    let known_or = |otherwise: &str| shared.trouble().map_or(otherwise, |known| known.sentence()).to_owned();
     loop {
         let result = match shared.to_probe() {
-            None => Err("the producer is being replaced".to_owned()),
-            Some((_, true)) => Err("messages wait for their acknowledgement beyond the deadline".to_owned()),
+            None => Err(known_or("the producer is being replaced")),
+            Some((_, true)) => Err(known_or("messages wait for their acknowledgement beyond the deadline")),
             Some((producer, false)) => producer.probe(PROBE_DEADLINE).map_err(|error| match error {
-                ProbeError::Unreachable(_) => {
-                    shared.trouble().map_or_else(|| error.to_string(), |known| known.sentence().to_owned())
-                }
+                ProbeError::Unreachable(_) => known_or(&error.to_string()),
                 ProbeError::TopicMissing | ProbeError::Leaderless { .. } => error.to_string(),
             }),
         };
@@ -307,6 +306,7 @@ fn probe(shared: &Arc<Shared>) {
             }
         }
         let reachable = result.is_ok();
+        *shared.probed() = Some(result);
         shared.kafka_ready.store(reachable, Ordering::Release);
         shared.input(Grounds::None, |ladder, now, commands| ladder.brokers_probed(reachable, now, commands));
         if !sleep(shared, PROBE_INTERVAL) {

@@ -119,6 +119,12 @@ impl Readiness {
         self.delivery.obstacle()
     }
 
+    /// What the last probe of Kafka found; `None` before the first.
+    #[must_use]
+    pub(crate) fn probed(&self) -> Option<Result<(), String>> {
+        self.delivery.probed()
+    }
+
     /// Whether a 200 could be made true now.
     #[must_use]
     pub fn is_ready(&self) -> bool {

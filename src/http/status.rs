@@ -82,6 +82,7 @@ impl View {
         self.readiness.observe();
         let (parts, metrics) = (&self.parts, &self.metrics);
         let offset = metrics.keys.clock_offset.get();
+        let probed = self.readiness.probed();
         Present {
             at: Timestamp::from(self.clock.wall()),
             state: metrics.present_state(),
@@ -95,7 +96,8 @@ impl View {
                 brokers_connecting: metrics.brokers_in(BrokerState::Connecting),
                 brokers_down: metrics.brokers_in(BrokerState::Down),
                 outstanding_messages: u64::try_from(metrics.outstanding.get()).unwrap_or(0),
-                obstacle: self.readiness.obstacle(),
+                takes_events: probed.as_ref().map(Result::is_ok),
+                obstacle: probed.and_then(Result::err),
             },
             spool: parts.has_spool.then(|| metrics.spool.last()),
             clock_ahead_seconds: (!offset.is_nan()).then_some(offset),

@@ -1,5 +1,7 @@
 //! Metrics of the spool.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::{Declare, SECONDS};
@@ -19,6 +21,8 @@ pub struct SpoolMetrics {
     damaged: IntGauge,
     set_aside: IntGauge,
     healthy: IntGauge,
+    /// Why it is not healthy, for the status page alone.
+    is_full: AtomicBool,
     /// Time of one group commit, sync included.
     pub append_duration: Histogram,
     /// Frames of one group commit.
@@ -50,6 +54,8 @@ pub struct SpoolGauges {
     pub set_aside: u64,
     /// Whether an append could succeed, as far as is known.
     pub healthy: bool,
+    /// Whether there is no room for another event: then it is not healthy, and nothing is wrong with its storage.
+    pub full: bool,
 }
 
 impl SpoolMetrics {
@@ -69,6 +75,7 @@ impl SpoolMetrics {
             damaged: declare.gauge("spool_damaged_stretches", "Stretches of the spool that could not be read."),
             set_aside: declare.gauge("spool_segments_set_aside", "Damaged segment files that are kept for a human."),
             healthy: declare.gauge("spool_healthy", "Whether the spool could take an event now: 1 or 0."),
+            is_full: AtomicBool::new(false),
             append_duration: declare.histogram(
                 "spool_append_duration_seconds",
                 "Time to write and sync one batch of events.",
@@ -100,6 +107,7 @@ impl SpoolMetrics {
             damaged: get(&self.damaged),
             set_aside: get(&self.set_aside),
             healthy: self.healthy.get() != 0,
+            full: self.is_full.load(Ordering::Relaxed),
         }
     }
 
@@ -115,5 +123,6 @@ impl SpoolMetrics {
         set(&self.set_aside, gauges.set_aside);
         self.oldest_seconds.set(gauges.oldest_seconds);
         self.healthy.set(i64::from(gauges.healthy));
+        self.is_full.store(gauges.full, Ordering::Relaxed);
     }
 }

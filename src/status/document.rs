@@ -5,152 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
-use super::{Extract, Journal, Place, Row};
-use crate::callback::Standing;
+use super::{Extract, Journal, KafkaPresent, Place, Present, Row};
 use crate::event::Timestamp;
-use crate::metrics::{DeliveryState, Outcome, SpoolGauges};
+use crate::metrics::Outcome;
 use crate::refusal::Refusal;
-
-/// What is known of this moment.
-#[derive(Debug)]
-pub struct Present {
-    /// This moment.
-    pub at: Timestamp,
-    /// Where new events go.
-    pub state: DeliveryState,
-    /// Whether a 200 could be made true.
-    pub is_ready: bool,
-    /// Whether the process has been told to stop.
-    pub is_stopping: bool,
-    /// The client of Kafka.
-    pub kafka: KafkaPresent,
-    /// The spool, if there is one.
-    pub spool: Option<SpoolGauges>,
-    /// Seconds that our clock is ahead of the sender's, if a signature tells.
-    pub clock_ahead_seconds: Option<f64>,
-    /// The path that takes callbacks.
-    pub path: String,
-    /// Requests whose head has reached the service.
-    pub received: u64,
-    /// Callbacks without an outcome yet.
-    pub in_flight: u64,
-    /// Connections that ended by a fault before a request's head was whole.
-    pub connection_faults: u64,
-}
-
-/// Kafka, as its client sees it.
-#[derive(Debug, Serialize)]
-pub struct KafkaPresent {
-    /// Brokers to begin with.
-    pub brokers: Vec<String>,
-    /// The topic of events.
-    pub topic: String,
-    /// The topic of dead letters.
-    pub dead_letter_topic: String,
-    /// Brokers that it is connected to.
-    pub brokers_up: u64,
-    /// Brokers that it is connecting to.
-    pub brokers_connecting: u64,
-    /// Brokers that it has no connection to.
-    pub brokers_down: u64,
-    /// Messages without a delivery report.
-    pub outstanding_messages: u64,
-    /// What keeps it from taking events, as far as is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub obstacle: Option<&'static str>,
-}
-
-impl Present {
-    /// The state in words.
-    #[must_use]
-    pub fn state_words(&self) -> &'static str {
-        match (self.state, self.spool.is_some()) {
-            (DeliveryState::Direct, _) => "Events go straight to Kafka.",
-            (DeliveryState::Spooling, true) => {
-                "Kafka does not take events. They are kept in the spool, and published when it does."
-            }
-            (DeliveryState::Draining, true) => {
-                "Kafka takes events again. The spool is being published, and new events go behind it."
-            }
-            (DeliveryState::Spooling | DeliveryState::Draining, false) => {
-                "Kafka does not take events, and there is no spool: callbacks are refused, and the sender keeps them."
-            }
-            (DeliveryState::Stopped, _) => "The process is stopping.",
-        }
-    }
-
-    /// Whether a 200 could be made true, and if not, why.
-    #[must_use]
-    pub fn readiness_words(&self) -> String {
-        if self.is_ready {
-            return "Ready: callbacks are acknowledged.".to_owned();
-        }
-        let reason = match &self.spool {
-            _ if self.is_stopping => "the process is stopping",
-            Some(spool) if !spool.healthy => "the spool cannot be written: look at the log and its volume",
-            Some(_) => "Kafka does not take events, and the spool has no room",
-            None => self.kafka.obstacle.unwrap_or("Kafka does not take events, or has not answered yet"),
-        };
-        format!("Not ready: {reason}.")
-    }
-
-    /// What there is, by name, for people.
-    #[must_use]
-    pub fn facts(&self) -> Vec<(&'static str, String)> {
-        let kafka = &self.kafka;
-        let kafka_words = match (kafka.obstacle, self.state) {
-            (Some(obstacle), _) => obstacle,
-            (None, DeliveryState::Direct) => "takes events",
-            (None, _) => "its client has given no reason yet",
-        };
-        let (up, connecting, down) = (kafka.brokers_up, kafka.brokers_connecting, kafka.brokers_down);
-        let faults = self.connection_faults;
-        vec![
-            ("Kafka", kafka_words.to_owned()),
-            ("Spool", self.spool.as_ref().map_or_else(|| "none (spool.enabled is false)".to_owned(), spool_words)),
-            ("Brokers", format!("{up} connected, {connecting} connecting, {down} not connected")),
-            ("Found through", kafka.brokers.join(", ")),
-            ("Topic", kafka.topic.clone()),
-            ("Dead letters", kafka.dead_letter_topic.clone()),
-            ("Unacknowledged", format!("{} messages", kafka.outstanding_messages)),
-            ("Our clock", self.clock_words()),
-            ("Path of callbacks", self.path.clone()),
-            ("Requests", format!("{} since the start, {} under way", self.received, self.in_flight)),
-            ("No requests", format!("{faults} connections brought none that could be read (TLS, HTTP)")),
-            ("Version", env!("CARGO_PKG_VERSION").to_owned()),
-        ]
-    }
-
-    /// What the clocks come to, in words.
-    #[must_use]
-    pub fn clock_words(&self) -> String {
-        let Some(ahead) = self.clock_ahead_seconds else {
-            return "unknown until a callback is authentic".to_owned();
-        };
-        let (seconds, side) = (ahead.abs(), if ahead < 0.0 { "behind" } else { "ahead of" });
-        let verdict = match Standing::of(ahead) {
-            Standing::Agrees => "agrees",
-            Standing::Ahead => "synchronise it, unless only late retries came of late",
-            Standing::Behind => "synchronise it",
-        };
-        format!("{seconds:.1} s {side} the sender's at most: {verdict}")
-    }
-}
-
-fn spool_words(spool: &SpoolGauges) -> String {
-    if !spool.healthy {
-        return "cannot be written".to_owned();
-    }
-    let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
-    let hundredths = spool.bytes.saturating_mul(100).checked_div(spool.bytes_max).unwrap_or(0);
-    let (taken, most) = (mebibytes(spool.bytes), mebibytes(spool.bytes_max));
-    let waiting = match spool.frames {
-        0 => "no event waits".to_owned(),
-        1 => format!("1 event waits, for {} s now", spool.oldest_seconds),
-        frames => format!("{frames} events wait, the oldest for {} s", spool.oldest_seconds),
-    };
-    format!("{waiting}; {taken} MiB of {most} MiB ({hundredths} %)")
-}
 
 #[derive(Serialize)]
 struct Wire<'a> {
@@ -161,6 +19,8 @@ struct Wire<'a> {
     at: Timestamp,
     state: &'static str,
     state_words: &'static str,
+    state_class: &'static str,
+    title: String,
     is_ready: bool,
     readiness: String,
     path: &'a str,
@@ -186,6 +46,7 @@ struct WireSpool {
     room_bytes: u64,
     oldest_age_seconds: i64,
     is_healthy: bool,
+    is_full: bool,
 }
 
 #[derive(Serialize)]
@@ -310,6 +171,8 @@ impl Journal {
             at: present.at,
             state: present.state.label(),
             state_words: present.state_words(),
+            state_class: present.state_class(),
+            title: present.title(),
             is_ready: present.is_ready,
             readiness: present.readiness_words(),
             path: &present.path,
@@ -324,6 +187,7 @@ impl Journal {
                 room_bytes: spool.room,
                 oldest_age_seconds: spool.oldest_seconds,
                 is_healthy: spool.healthy,
+                is_full: spool.full,
             }),
             clock: WireClock { ahead_seconds: present.clock_ahead_seconds, words: present.clock_words() },
             keys: self.keys().into_iter().map(WireKey::of).collect(),

@@ -1,6 +1,6 @@
 //! Status: what an operator is shown of the bridge. The last callbacks, the last hour, and what to change.
 //!
-//! [`Journal`] remembers; [`Present`] is what is known of this moment; `document` words both as JSON, [`page`] as a page.
+//! [`Journal`] remembers; [`Present`] words what is known of this moment; `document` makes JSON of both, [`page`] a page.
 //! To remember a callback costs one short lock and no memory; whoever shows something copies it out first, so that the
 //! path of callbacks never waits for a page. Nothing here is a proof of anything: metrics count, the journal shows.
 //!
@@ -10,14 +10,15 @@
 mod document;
 mod hour;
 pub mod page;
+mod present;
 mod row;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-pub use document::{KafkaPresent, Present};
 use hour::Hour;
+pub use present::{KafkaPresent, Present};
 pub use row::{Place, Row, Signed};
 
 use crate::event::Timestamp;

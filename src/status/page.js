@@ -168,8 +168,8 @@ function showLatencies(hour) {
 
 function takePresent(event) {
   const now = JSON.parse(event.data);
-  document.title = `${now.state} · recording-bridge`;
-  byId("state").className = now.state;
+  document.title = `${now.title} · recording-bridge`;
+  byId("state").className = now.state_class;
   say("state-name", now.state);
   say("state-words", now.state_words);
   say("readiness", now.readiness);

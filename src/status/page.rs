@@ -32,6 +32,8 @@ pub fn render(journal: &Journal, present: &Present) -> String {
     let readiness_class = if present.is_ready { "ready" } else { "unready" };
     filled(PAGE, |place| match place {
         "state" => escaped(present.state.label()),
+        "title" => escaped(&present.title()),
+        "state_class" => escaped(present.state_class()),
         "state_words" => escaped(present.state_words()),
         "readiness" => escaped(&present.readiness_words()),
         "readiness_class" => readiness_class.to_owned(),
@@ -222,6 +224,7 @@ mod tests {
             brokers_connecting: 0,
             brokers_down: 0,
             outstanding_messages: 0,
+            takes_events: None,
             obstacle: None,
         };
         let present = Present {

@@ -7,6 +7,7 @@
 use std::thread;
 use std::time::Duration;
 
+use rdkafka::types::RDKafkaRespErr;
 use recording_bridge::callback::Scope;
 use recording_bridge::config::SpoolConfig;
 use serde_json::Value;
@@ -190,6 +191,40 @@ fn an_outage_shows_in_the_state_and_in_every_row_and_so_does_its_end() {
     assert!(document["state_words"].as_str().expect("words").contains("kept in the spool"), "{document}");
     broker.up();
     eventually("it is direct again", || state() == "direct");
+}
+
+#[test]
+fn while_no_callback_comes_it_says_of_kafka_what_the_last_probe_found() {
+    let broker = Broker::start();
+    broker.fail_topic(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    let folder = tempfile::tempdir().expect("a folder");
+    let with_spool = Setup::new(&broker).with(|config| {
+        config.spool =
+            SpoolConfig { directory: folder.path().join("spool"), disk_free_min: 0, ..SpoolConfig::default() };
+    });
+    let bridge = with_spool.start_unready();
+    let says = |bridge: &Bridge, name: &str| document(bridge)[name].as_str().expect("a text").to_owned();
+    let probed = |bridge: &Bridge| document(bridge)["kafka"]["takes_events"].clone();
+    assert_ne!(says(&bridge, "state_words"), "Events go straight to Kafka.", "nobody has asked Kafka yet");
+    eventually("the probe has found no topic", || probed(&bridge) == false);
+    let page = document(&bridge);
+    assert_eq!(page["kafka"]["obstacle"], "the topic does not exist, or may not be seen", "{page}");
+    assert_eq!((&page["state"], &page["state_class"]), (&Value::from("direct"), &Value::from("direct doubtful")));
+    let facts = page["facts"].as_array().expect("a list");
+    assert_eq!(facts[0], serde_json::json!(["Kafka", "the topic does not exist, or may not be seen"]), "{page}");
+    broker.fail_topic(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR);
+    eventually("the probe has found the topic", || probed(&bridge) == true);
+    assert_eq!(says(&bridge, "state_words"), "Events go straight to Kafka.");
+    drop(bridge);
+
+    // Without a spool the state stays direct in an outage, where every callback is refused.
+    let bridge = Bridge::start(&broker);
+    broker.down();
+    eventually("the outage shows", || says(&bridge, "title") == "direct, not ready");
+    assert_eq!(says(&bridge, "state_class"), "direct refusing");
+    assert!(says(&bridge, "state_words").contains("callbacks are refused"), "{}", says(&bridge, "state_words"));
+    let page = ask(bridge.admin, get("/"));
+    assert!(page.body().contains("<title>direct, not ready") && !page.body().contains("go straight"), "{}", page.0);
 }
 
 #[test]
