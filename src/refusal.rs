@@ -275,6 +275,6 @@ mod advice {
                                            raise spool.dead_letter_bytes_max";
     pub(super) const OTHER_EVENTS: &str = "other events have no room: see that kafka.other_events_topic takes them, or \
                                            raise spool.other_events_bytes_max";
-    pub(super) const KAFKA: &str = "Kafka does not take events, and nothing else may keep them: another line says why; \
+    pub(super) const KAFKA: &str = "Kafka does not take events, and nothing else may keep them: the log says why; \
                                     set spool.enabled";
 }
