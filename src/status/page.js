@@ -8,6 +8,17 @@ const byId = (id) => document.getElementById(id);
 const authentic = new Map();
 const others = new Map();
 let begun = "";
+// Data that is older than this is shown as old; a connection may be away for a shorter time, as the server ends each now
+// and then.
+const SILENCE_MAX = 5000;
+const BREAK_MAX = 2000;
+const RETRY = 5000;
+let source;
+// Milliseconds since 1970: the last news, the begin of a break, the last attempt to connect.
+let heardAt = Date.now();
+let brokenAt;
+let triedAt;
+let day = "";
 
 function element(name, text, kind) {
   const made = document.createElement(name);
@@ -47,7 +58,7 @@ function lineOf(row) {
   line.dataset.number = row.number;
   const outcome = outcomeOf(row);
   const cells = Array.from({ length: 6 }, () => line.appendChild(element("td")));
-  const time = element("time", row.at.slice(11, 23));
+  const time = element("time", row.at.startsWith(day) ? row.at.slice(11, 23) : row.at.slice(0, 23).replace("T", " "));
   time.dateTime = row.at;
   cells[0].append(time);
   cells[1].append(element("strong", outcome.replace("_", " "), `o-${outcome}`));
@@ -160,7 +171,7 @@ function showLatencies(hour) {
   byId("latencies").replaceChildren(...shapes);
   const last = hour.findLast((minute) => minute.p50_ms !== undefined);
   const words = last
-    ? `at ${last.at.slice(11, 16)} half took ${duration(last.p50_ms)} or less, 99 of 100 ${duration(last.p99_ms)} or less`
+    ? `at ${last.at.slice(11, 16)} UTC half took ${duration(last.p50_ms)} or less, 99 of 100 ${duration(last.p99_ms)} or less`
     : "no event in this hour";
   say("latencies-scale", `${words}; from 0.1 ms at the bottom to 100 s at the top`);
   byId("latencies").setAttribute("aria-label", `Time to a 200: ${words}`);
@@ -168,6 +179,18 @@ function showLatencies(hour) {
 
 function takePresent(event) {
   const now = JSON.parse(event.data);
+  heardAt = Date.now();
+  brokenAt = undefined;
+  document.body.classList.remove("stale");
+  say("following", "Live");
+  const today = now.at.slice(0, 10);
+  const isAnother = day && day !== today;
+  day = today;
+  if (isAnother) {
+    // Times of the day before get their date.
+    byId("rows").replaceChildren();
+    showRows();
+  }
   document.title = `${now.title} · recording-bridge`;
   byId("state").className = now.state_class;
   say("state-name", now.state);
@@ -191,17 +214,27 @@ function takePresent(event) {
 }
 
 function follow() {
-  const source = new EventSource("/status/events");
-  source.addEventListener("open", () => say("following", "Live"));
+  triedAt = Date.now();
+  source = new EventSource("/status/events");
   source.addEventListener("present", takePresent);
   source.addEventListener("callbacks", takeCallbacks);
-  source.addEventListener("error", () => {
-    say("following", "Not connected: what is shown is old; trying again");
-    // After an answer other than 200 a browser does not try again by itself.
-    if (source.readyState === EventSource.CLOSED) {
-      setTimeout(follow, 5000);
-    }
-  });
+  source.addEventListener("error", () => { brokenAt ??= Date.now(); });
+}
+
+// A connection may break without a word, and a machine may have slept: only news say that what is shown is true.
+function watch() {
+  const now = Date.now();
+  const isSilent = now - heardAt > SILENCE_MAX;
+  if (!isSilent && !(now - brokenAt > BREAK_MAX)) return;
+  document.body.classList.add("stale");
+  document.title = "not connected · recording-bridge";
+  const since = new Date(heardAt).toISOString().slice(0, 19).replace("T", " ");
+  say("following", `Not connected: what is shown is as of ${since} UTC by this machine's clock; trying again`);
+  // After an answer other than 200 a browser does not try again by itself.
+  if ((isSilent || source.readyState === EventSource.CLOSED) && now - triedAt > RETRY) {
+    source.close();
+    follow();
+  }
 }
 
 byId("filter").hidden = false;
@@ -210,3 +243,4 @@ byId("outcome").addEventListener("change", showRows);
 byId("text").addEventListener("input", showRows);
 // What the server has written is replaced as soon as the first events come.
 follow();
+setInterval(watch, 500);

@@ -78,6 +78,7 @@ fn the_page_shows_callbacks_outages_and_refusals_as_they_come() {
     rows_are_filtered(&mut browser);
     nothing_was_asked_for_elsewhere(&mut browser, &url);
     it_works_on_a_phone_in_the_dark_and_by_keyboard(&mut browser, &url);
+    what_is_old_does_not_look_alive(&bridge, &mut browser);
     drop(browser);
     assert_eq!(bridge.terminate(), 0);
 }
@@ -223,6 +224,25 @@ fn it_works_on_a_phone_in_the_dark_and_by_keyboard(browser: &mut Browser, url: &
     }
     assert_eq!(reached, ["skip Skip", "outcome Outcome", "text Text", "wide Callbacks"]);
     assert_eq!(browser.seen().errors, [""; 0]);
+}
+
+fn what_is_old_does_not_look_alive(bridge: &Bridge, browser: &mut Browser) {
+    let following = "document.querySelector('#following').textContent";
+    browser.until(&format!("{following} === 'Live'"));
+    // The connection stays, and nothing comes any more.
+    bridge.freeze();
+    browser.until("document.body.className === 'stale'");
+    assert!(browser.run(following).as_str().unwrap().starts_with("Not connected: what is shown is as of 20"));
+    assert_eq!(browser.run("document.title"), "not connected · recording-bridge");
+    let colour = "((of) => getComputedStyle(document.querySelector(of)).color)";
+    assert_eq!(
+        browser.run(&format!("{colour}('#state-name') === {colour}('#following')")),
+        true,
+        "the state is as green as ever"
+    );
+    bridge.thaw();
+    browser.until(&format!("{following} === 'Live' && document.body.className === ''"));
+    browser.until("document.title === 'direct · recording-bridge'");
 }
 
 #[test]
