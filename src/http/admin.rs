@@ -86,39 +86,52 @@ pub async fn serve(
     accept(listener, handler, LIMITS, None, tally, stop).await;
 }
 
-/// A text that is made so often in a second, and not more often.
-pub(super) struct Made {
+/// Something that happens so often in a second, and not more often.
+pub(super) struct Rate {
     clock: Arc<dyn Clock>,
     origin: Instant,
     per_second: u32,
-    last: Mutex<Last>,
+    /// The second that is counted, and how often it happened in it.
+    counted: Mutex<(u64, u32)>,
 }
 
-/// What was made last, and how often in which second.
-#[derive(Default)]
-struct Last {
-    text: Bytes,
-    second: u64,
-    pages: u32,
+impl Rate {
+    pub(super) fn new(clock: Arc<dyn Clock>, per_second: u32) -> Self {
+        Self { origin: clock.monotonic(), clock, per_second, counted: Mutex::default() }
+    }
+
+    /// Whether it may happen once more. It counts as done then.
+    pub(super) fn admits(&self) -> bool {
+        let present = self.clock.monotonic().saturating_duration_since(self.origin).as_secs();
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (second, times) = &mut *counted;
+        if *second != present {
+            (*second, *times) = (present, 0);
+        }
+        let admits = *times < self.per_second;
+        *times += u32::from(admits);
+        admits
+    }
+}
+
+/// A text that is made so often in a second, and not more often.
+pub(super) struct Made {
+    rate: Rate,
+    last: Mutex<Bytes>,
 }
 
 impl Made {
     pub(super) fn new(clock: Arc<dyn Clock>, per_second: u32) -> Self {
-        Self { origin: clock.monotonic(), clock, per_second, last: Mutex::default() }
+        Self { rate: Rate::new(clock, per_second), last: Mutex::default() }
     }
 
     /// The text as it is now, unless too many were made in this second.
     pub(super) fn text(&self, make: impl FnOnce() -> Bytes) -> Bytes {
-        let second = self.clock.monotonic().saturating_duration_since(self.origin).as_secs();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.second != second {
-            (last.second, last.pages) = (second, 0);
+        if self.rate.admits() {
+            *last = make();
         }
-        if last.pages < self.per_second {
-            last.pages += 1;
-            last.text = make();
-        }
-        last.text.clone()
+        last.clone()
     }
 }
 

@@ -1,28 +1,34 @@
 //! What operators may look at with a browser: the page, the same as JSON, and as events while they look.
 //!
+//! It asks nobody who they are, so it answers under no name that somebody else may have given this address.
 //! It gathers what others know (gauges, readiness, the journal) and lets `status` word it. Every answer forbids the
 //! browser to load, send or run anything that does not come from here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Readiness;
-use super::admin::Made;
+use super::admin::{Made, Rate};
 use super::events::Events;
 use crate::clock::Clock;
 use crate::event::Timestamp;
 use crate::metrics::{BrokerState, Metrics};
 use crate::status::{Journal, KafkaPresent, Present, page};
 
-/// Who may follow the events at once. Each asks for some KB a second, and holds one connection of the listener.
+/// Who may follow the events at once. Each gets some 10 KB a second, all remembered callbacks at first, and holds one
+/// connection of the listener.
 const FOLLOWERS_MAX: usize = 8;
+/// Who may begin to follow in one second: whoever does is shown as much as a document has.
+const BEGINNINGS_PER_SECOND: u32 = 20;
 /// Documents made in one second; they are larger than a page of metrics, and a person asks for one now and then.
 const DOCUMENTS_PER_SECOND: u32 = 20;
 
@@ -38,6 +44,9 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
+
+/// Where all of this is.
+const PATHS: [&str; 5] = ["/", "/status", page::STYLE_PATH, page::SCRIPT_PATH, page::EVENTS_PATH];
 
 /// What the page is made of that never changes, and the journal.
 #[derive(Debug)]
@@ -63,6 +72,7 @@ pub(super) type Shown = Response<Either<Full<Bytes>, Events>>;
 pub(super) struct Status {
     view: Arc<View>,
     seats: Arc<Semaphore>,
+    beginnings: Rate,
     stop: CancellationToken,
     document: Made,
     page: Made,
@@ -119,14 +129,21 @@ impl Status {
     ) -> Self {
         let made = || Made::new(Arc::clone(&clock), DOCUMENTS_PER_SECOND);
         let (document, page) = (made(), made());
+        let beginnings = Rate::new(Arc::clone(&clock), BEGINNINGS_PER_SECOND);
         let view = Arc::new(View { parts, metrics, readiness, clock });
-        Self { view, seats: Arc::new(Semaphore::new(FOLLOWERS_MAX)), stop, document, page }
+        Self { view, seats: Arc::new(Semaphore::new(FOLLOWERS_MAX)), beginnings, stop, document, page }
     }
 
     /// The answer, if it is for this module to give.
     pub(super) fn answer(&self, request: &Request<Incoming>) -> Option<Shown> {
         let view = &self.view;
-        Some(match request.uri().path() {
+        let path = request.uri().path();
+        if PATHS.contains(&path) && !is_ours_by_name(request) {
+            let text = "ask for this page by address, or as localhost: a name may have been given to this address by \
+                        somebody who wants to read it\n";
+            return Some(said(StatusCode::MISDIRECTED_REQUEST, text));
+        }
+        Some(match path {
             "/" => {
                 let text = || Bytes::from(page::render(&view.parts.journal, &view.present()));
                 shown("text/html; charset=utf-8", self.page.text(text))
@@ -143,16 +160,42 @@ impl Status {
     }
 
     fn follow(&self, request: &Request<Incoming>) -> Shown {
+        // A browser says so of itself; another site could not read the events, but it could take all seats.
+        let site = request.headers().get("sec-fetch-site");
+        if site.is_some_and(|site| site != "same-origin" && site != "none") {
+            return said(StatusCode::FORBIDDEN, "another site has asked for this\n");
+        }
         let Ok(seat) = Arc::clone(&self.seats).try_acquire_owned() else {
-            let text = "as many follow already as may\n";
-            let mut answer = shown("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()));
-            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            return answer;
+            return said(StatusCode::SERVICE_UNAVAILABLE, "as many follow already as may\n");
         };
+        if !self.beginnings.admits() {
+            return said(StatusCode::SERVICE_UNAVAILABLE, "as many have begun to follow in this second as may\n");
+        }
         let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         let events = Events::new(Arc::clone(&self.view), last, seat, self.stop.clone());
         dressed("text/event-stream", Either::Right(events))
     }
+}
+
+/// Whether the request asks for this page by an address or as `localhost`. Another site can have its own name stand for our
+/// address, and its visitor's browser then takes our answers for that site's. Whoever sends no name is no browser.
+fn is_ours_by_name<B>(request: &Request<B>) -> bool {
+    let hosts = request.headers().get_all(header::HOST).iter();
+    let hosts = hosts.map(|host| host.to_str().ok().and_then(|host| host.parse().ok()));
+    let mut names = hosts.chain(request.uri().authority().map(|authority| Some(authority.clone())));
+    names.all(|name: Option<Authority>| {
+        name.is_some_and(|name| {
+            let host = name.host();
+            let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+        })
+    })
+}
+
+fn said(status: StatusCode, text: &'static str) -> Shown {
+    let mut answer = shown("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()));
+    *answer.status_mut() = status;
+    answer
 }
 
 fn shown(content_type: &'static str, text: Bytes) -> Shown {

@@ -265,11 +265,41 @@ fn nobody_can_be_made_to_load_send_or_frame_anything() {
     }
 }
 
+#[test]
+fn under_a_name_that_anybody_may_have_given_the_address_nothing_is_shown() {
+    let broker = Broker::start();
+    let bridge = Bridge::start(&broker);
+    let paths = ["/", "/status", "/status/events", "/status/page.css", "/status/page.js"];
+    let status = |path: &str, host: &str| {
+        let mut client = Client::connect(bridge.admin);
+        client.write(get(path).replace("Host: localhost", &format!("Host: {host}")));
+        client.read_until("\r\n")
+    };
+    for host in ["127.0.0.1", "127.0.0.1:9090", "[::1]:9090", "10.1.2.3:80", "localhost", "LOCALHOST:9090"] {
+        for path in paths {
+            assert!(status(path, host).contains(" 200 "), "{path} of {host}");
+        }
+    }
+    for host in ["rebound.example:9090", "localhost.rebound.example", "127.0.0.1.rebound.example", "bridge", "a b", ""]
+    {
+        for path in paths {
+            let line = status(path, host);
+            assert!(line.contains(" 421 ") || line.contains(" 400 "), "{path} of {host:?}: {line}");
+        }
+        for path in ["/live", "/ready", "/metrics"] {
+            let line = status(path, host);
+            assert!(line.contains(" 200 ") || line.contains(" 400 "), "{path} of {host:?}: {line}");
+        }
+    }
+    let named = get("/").replace("Host: localhost", "Host: rebound.example");
+    assert!(ask(bridge.admin, named).body().starts_with("ask for this page by address, or as localhost"));
+}
+
 // ---------------------------------------------------------------------------------------------------------- followers
 
 fn follow(admin: std::net::SocketAddr, last: &str) -> Client {
     let mut client = Client::connect(admin);
-    client.write(format!("GET /status/events HTTP/1.1\r\nHost: bridge\r\nLast-Event-ID: {last}\r\n\r\n"));
+    client.write(format!("GET /status/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"));
     client
 }
 
@@ -329,6 +359,28 @@ fn so_many_may_follow_and_no_more_and_the_others_still_get_their_answers() {
         follower.write(get("/status/events"));
         follower.read_until("\r\n").contains(" 200 ")
     });
+}
+
+#[test]
+fn so_many_may_begin_to_follow_in_a_second_and_no_other_site_may() {
+    let broker = Broker::start();
+    let bridge = Bridge::start(&broker);
+    let begin = |further: &str| {
+        let mut follower = Client::connect(bridge.admin);
+        follower.write(get("/status/events").replace("\r\n\r\n", &format!("\r\n{further}\r\n")));
+        follower.read_until("\r\n").contains(" 200 ")
+    };
+    for site in ["cross-site", "same-site"] {
+        assert!(!begin(&format!("Sec-Fetch-Site: {site}\r\n")), "{site}");
+    }
+    for site in ["same-origin", "none"] {
+        eventually(site, || begin(&format!("Sec-Fetch-Site: {site}\r\n")));
+    }
+    // Each leaves at once; a seat that is not free yet is no harm here.
+    let started = now();
+    let taken = (0..100).filter(|_| begin("")).count();
+    let seconds = usize::try_from(started.elapsed().as_secs()).expect("a short time") + 2;
+    assert!((1..=20 * seconds).contains(&taken), "{taken} in {seconds} s");
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub(crate) fn post(body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// A whole request that gets `path`.
 pub(crate) fn get(path: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: bridge\r\n\r\n")
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
 // ---------------------------------------------------------------------------------------------------------- client
