@@ -220,7 +220,7 @@ impl Refusal {
             Self::ScopeMemberMissing => advice::BOUND,
             Self::PathUnknown => advice::ANOTHER_PATH,
             Self::NetworkNotAllowed => advice::ANOTHER_NETWORK,
-            Self::MethodNotAllowed => "the provider only posts: somebody else calls, or a proxy follows a redirect",
+            Self::MethodNotAllowed => advice::NOT_POSTED,
             Self::ContentEncoded => "a proxy compresses what it passes on: switch that off",
             Self::NotUtf8
             | Self::NotJson
@@ -248,6 +248,16 @@ impl Refusal {
             Self::ShuttingDown => "this instance is stopping; the provider sends it again",
         }
     }
+
+    /// The same where it is known whether a key of ours has signed: out of time is said before a key is looked for, so that
+    /// strangers learn nothing; the operator may know.
+    #[must_use]
+    pub fn advice_to(self, is_signed_by_ours: bool) -> &'static str {
+        match self {
+            Self::Expired | Self::TooFarAhead if !is_signed_by_ours => advice::OLD_AND_UNKNOWN,
+            _ => self.advice(),
+        }
+    }
 }
 
 /// What to change, where that takes more than a line to say.
@@ -259,6 +269,8 @@ mod advice {
                                           needs an entry of its own";
     pub(super) const CLOCK_AHEAD: &str = "its signature is older than callback.expiry_grace allows: if all are, this \
                                           machine's clock is ahead; synchronise it";
+    pub(super) const OLD_AND_UNKNOWN: &str = "out of time, and signed with no key of callback.keys: compare the keys \
+                                              before the clock";
     pub(super) const CLOCK_BEHIND: &str = "by this machine's clock its signature comes from the future: the clock is \
                                            behind; synchronise it";
     pub(super) const BOUND_ELSEWHERE: &str = "its key is bound to other push domains or accounts: add this one to \
@@ -267,6 +279,8 @@ mod advice {
                                     do: take push_domains away from the key";
     pub(super) const ANOTHER_PATH: &str = "its path is not http.path: the URL in the provider's callback template has to \
                                            end with that, and a proxy has to pass it on unchanged";
+    pub(super) const NOT_POSTED: &str = "the provider only posts: a GET is no callback, and health probes belong to \
+                                         http.health_path; or somebody else calls, or a proxy follows a redirect";
     pub(super) const ANOTHER_NETWORK: &str = "the peer is in none of http.allowed_networks; behind a proxy the peer is \
                                               the proxy";
     pub(super) const FOREIGN: &str = "the provider sends nothing like it: somebody else calls, or a proxy rewrites what \

@@ -173,7 +173,8 @@ impl InFlight {
     fn log_refusal(&self, refusal: Refusal, subject: &Subject) {
         let Some(suppressed) = self.limit.admit(self.clock.monotonic()) else { return };
         let (event_id, stream_id, member) = (subject.event_id(), subject.stream_id(), subject.member);
-        let (reason, status, peer, advice) = (refusal.label(), refusal.status(), self.peer, refusal.advice());
+        let (reason, status, peer) = (refusal.label(), refusal.status(), self.peer);
+        let advice = refusal.advice_to(subject.signed.is_some());
         tracing::warn!(reason, status, %peer, event_id, stream_id, member, suppressed, advice, "refused");
     }
 

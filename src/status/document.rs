@@ -8,7 +8,6 @@ use serde::{Serialize, Serializer};
 use super::{Extract, Journal, KafkaPresent, Place, Present, Row};
 use crate::event::Timestamp;
 use crate::metrics::Outcome;
-use crate::refusal::Refusal;
 
 #[derive(Serialize)]
 struct Wire<'a> {
@@ -237,11 +236,7 @@ impl Journal {
             source: row.source,
             member: row.member,
             hint: match row.outcome {
-                // Out of time is said before the key is looked for, so that strangers learn nothing; here it may be known.
-                Outcome::Refused(Refusal::Expired | Refusal::TooFarAhead) if row.signed.is_none() => {
-                    Some("out of time, and signed with no key of callback.keys: compare the keys before the clock")
-                }
-                Outcome::Refused(refusal) => Some(refusal.advice()),
+                Outcome::Refused(refusal) => Some(refusal.advice_to(row.signed.is_some())),
                 Outcome::DeadLettered(_) => Some("no event can be made of it: look at the member that is named"),
                 _ => None,
             },

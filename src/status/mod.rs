@@ -122,6 +122,10 @@ impl Journal {
     #[must_use]
     pub fn since(&self, number: u64) -> Extract {
         let mut rows = Vec::new();
+        // Memory is had before callbacks have to wait for it.
+        if self.kept.lock().unwrap_or_else(PoisonError::into_inner).newest > number {
+            rows.reserve(2 * ROWS_MAX);
+        }
         let newest = {
             let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.newest > number {
