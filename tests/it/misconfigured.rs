@@ -177,6 +177,12 @@ fn what_only_callbacks_show_is_named_by_the_log() {
     let advice = await_advice(&bridge, "wrong key", "signature_mismatch");
     assert!(advice.contains("compare the callback key of the template with the files under callback.keys"), "{advice}");
 
+    let t = (epoch_seconds() - 3600).to_string();
+    let old = json!({ "event_type": 100, "t": t.parse::<i64>().unwrap(), "sign": signature("0123456789abcdef", &t) });
+    assert_eq!(answer(old.to_string()), 403);
+    let advice = await_advice(&bridge, "wrong key, long ago", "expired");
+    assert!(advice.contains("compare the keys before the clock"), "{advice}");
+
     let unsigned = json!({ "event_type": 100, "appid": 1, "stream_id": "s", "file_id": "f" });
     assert_eq!(answer(unsigned.to_string()), 403);
     let advice = await_advice(&bridge, "no key at the provider", "signature_missing");
