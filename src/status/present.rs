@@ -64,6 +64,9 @@ impl Present {
     pub fn state_words(&self) -> &'static str {
         let without_spool =
             "Kafka does not take events, and there is no spool: callbacks are refused, and the sender keeps them.";
+        if self.spool.is_some() && !self.is_ready && !self.is_stopping && self.state != DeliveryState::Stopped {
+            return "Neither Kafka nor the spool takes new events: callbacks are refused, and the sender keeps them.";
+        }
         match (self.state, self.spool.is_some(), self.kafka.takes_events) {
             (DeliveryState::Direct, _, Some(true)) => "Events go straight to Kafka.",
             (DeliveryState::Direct, _, None) => "Events go straight to Kafka, which has not answered yet.",
@@ -116,9 +119,9 @@ impl Present {
         let obstacle = self.kafka.obstacle.as_deref();
         let reason = match &self.spool {
             _ if self.is_stopping => "the process is stopping",
-            Some(spool) if spool.full => "Kafka does not take events, and the spool is full",
+            Some(spool) if spool.full => "the spool is full, and Kafka does not take new events",
             Some(spool) if !spool.healthy => {
-                "Kafka does not take events, and the spool cannot be written: look at the log and its volume"
+                "the spool cannot be written (look at the log and its volume), and Kafka does not take new events"
             }
             _ => obstacle.unwrap_or("Kafka does not take events, or has not answered yet"),
         };
@@ -290,6 +293,8 @@ mod tests {
             assert!(words.ends_with("7 events wait, the oldest for 9 s; 10 MiB of 10 MiB (100 %)"), "{words}");
             let readiness = present.readiness_words();
             assert!(healthy || readiness.contains(right) && !readiness.contains(wrong), "{readiness}");
+            let state_words = present.state_words();
+            assert_eq!(healthy, state_words.contains("are kept in the spool"), "{state_words}");
         }
     }
 
