@@ -205,7 +205,13 @@ impl Intake {
     }
 
     /// Delivers, whether or not the client stays.
-    async fn publish(&self, message: Message, accepted_at: Timestamp, subject: Subject, in_flight: InFlight) -> Answer {
+    fn publish(
+        &self,
+        message: Message,
+        accepted_at: Timestamp,
+        subject: Subject,
+        in_flight: InFlight,
+    ) -> impl Future<Output = Answer> + use<> {
         let (delivery, bytes) = (self.parts.delivery.clone(), message.size_bytes());
         let delivered = async move {
             match delivery.deliver(message, accepted_at).await {
@@ -213,16 +219,16 @@ impl Intake {
                 Err(error) => Verdict::Refused(error.into()),
             }
         };
-        self.conclude(bytes, delivered, subject, in_flight).await
+        self.conclude(bytes, delivered, subject, in_flight)
     }
 
     /// Sets a callback aside that makes no event, likewise.
-    async fn set_aside(
+    fn set_aside(
         &self,
         (letter, received_at, aside): (Message, Timestamp, Aside),
         subject: Subject,
         in_flight: InFlight,
-    ) -> Answer {
+    ) -> impl Future<Output = Answer> + use<> {
         let (delivery, bytes) = (self.parts.delivery.clone(), letter.size_bytes());
         let kept = async move {
             match aside {
@@ -243,35 +249,48 @@ impl Intake {
                 },
             }
         };
-        self.conclude(bytes, kept, subject, in_flight).await
+        self.conclude(bytes, kept, subject, in_flight)
     }
 
-    /// Waits for the verdict, within the request's deadline; that ends with the callback's outcome whether or not anybody
-    /// waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message exceed what may wait.
+    /// Begins to wait for the verdict, at once and within the request's deadline; that ends with the callback's outcome
+    /// whether or not anybody waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message exceed what may wait.
     /// Strangers count for neither: only authentic callbacks get here.
-    async fn conclude(
+    ///
+    /// The work is put into its box here and not where it is waited for: what waits would have room for all of it once
+    /// more, in every layer, and copy it from one to the next.
+    fn conclude<F>(
         &self,
         bytes: usize,
-        verdict: impl Future<Output = Verdict> + Send + 'static,
+        verdict: F,
         subject: Subject,
         in_flight: InFlight,
-    ) -> Answer {
+    ) -> impl Future<Output = Answer> + use<F>
+    where
+        F: Future<Output = Verdict> + Send + 'static,
+    {
         let mut share = self.messages.share();
-        if self.deliveries.len() >= self.parts.config.in_flight_max || !share.grow_to(bytes) {
-            return in_flight.resolve(&Verdict::Refused(Refusal::TooManyInFlight), &subject);
-        }
-        let deadline = in_flight.started() + self.parts.config.request_deadline;
-        let work = async move {
-            let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
-            let verdict = verdict.unwrap_or(Verdict::Refused(Refusal::RequestDeadline));
-            drop(share);
-            in_flight.resolve(&verdict, &subject)
+        let begun = if self.deliveries.len() >= self.parts.config.in_flight_max || !share.grow_to(bytes) {
+            Err(in_flight.resolve(&Verdict::Refused(Refusal::TooManyInFlight), &subject))
+        } else {
+            let deadline = in_flight.started() + self.parts.config.request_deadline;
+            let work = async move {
+                let verdict = tokio::time::timeout_at(deadline.into(), verdict).await;
+                let verdict = verdict.unwrap_or(Verdict::Refused(Refusal::RequestDeadline));
+                drop(share);
+                in_flight.resolve(&verdict, &subject)
+            };
+            Ok(Unstoppable::new(work, &self.deliveries))
         };
-        Unstoppable::new(work, &self.deliveries).await.unwrap_or_else(|Panicked| {
-            // The guard inside has counted it as unresolved; the sender must keep it.
-            tracing::error!("a delivery has panicked");
-            super::answer::refused_after_a_defect()
-        })
+        async move {
+            match begun {
+                Ok(work) => work.await.unwrap_or_else(|Panicked| {
+                    // The guard inside has counted it as unresolved; the sender must keep it.
+                    tracing::error!("a delivery has panicked");
+                    super::answer::refused_after_a_defect()
+                }),
+                Err(answer) => answer,
+            }
+        }
     }
 }
 

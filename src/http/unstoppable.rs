@@ -66,25 +66,29 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_when_nobody_waits_any_more() {
-        on_a_runtime(async {
-            let tracker = TaskTracker::new();
-            let (go_on, told) = oneshot::channel::<()>();
-            let (say, said) = oneshot::channel();
-            let work = async move {
-                told.await.unwrap();
-                say.send("done").unwrap();
-            };
-            let mut waiting = Box::pin(Unstoppable::new(work, &tracker));
-            let mut context = Context::from_waker(std::task::Waker::noop());
-            assert!(waiting.as_mut().poll(&mut context).is_pending());
-            drop(waiting);
-            assert_eq!(tracker.len(), 1, "it is still tracked");
-            go_on.send(()).unwrap();
-            assert_eq!(said.await, Ok("done"));
-            tracker.close();
-            tracker.wait().await;
-        });
+    fn it_goes_on_when_nobody_waits_any_more_even_if_nobody_ever_did() {
+        for was_waited_for in [true, false] {
+            on_a_runtime(async {
+                let tracker = TaskTracker::new();
+                let (go_on, told) = oneshot::channel::<()>();
+                let (say, said) = oneshot::channel();
+                let work = async move {
+                    told.await.unwrap();
+                    say.send("done").unwrap();
+                };
+                let mut waiting = Box::pin(Unstoppable::new(work, &tracker));
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                if was_waited_for {
+                    assert!(waiting.as_mut().poll(&mut context).is_pending());
+                }
+                drop(waiting);
+                assert_eq!(tracker.len(), 1, "it is still tracked");
+                go_on.send(()).unwrap();
+                assert_eq!(said.await, Ok("done"));
+                tracker.close();
+                tracker.wait().await;
+            });
+        }
     }
 
     #[test]
