@@ -26,10 +26,10 @@ const MESSAGE_BYTES_MAX: u64 = 1_000_000;
 /// 4 × `body_bytes_max` + 8 KiB ≤ 1,000,000.
 const BODY_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX - EVENT_OVERHEAD) / ESCAPE_FACTOR;
 
-/// Four segments of 4 MiB: one that is written, one that is drained, and two between them.
+/// Eight segments of 2 MiB: one that is written, one that is drained, and six that wait, a few seconds of a busy bridge.
 const SPOOL_BYTES_MIN: u64 = 16 * MEBIBYTE;
 const SPOOL_BYTES_MAX: u64 = 16 << 40;
-const ROOM_FOR_SEGMENTS: &str = ": segments have 4MiB, and there must be room for four";
+const ROOM_FOR_SEGMENTS: &str = ": segments have 2MiB, and there must be room for eight";
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 const MECHANISMS: &[(&str, SaslMechanism)] = &[

@@ -14,7 +14,7 @@ use super::letters::{self, Desk, Drainer};
 use super::window::Stretch;
 use super::{Spools, link::Link};
 use crate::kafka::{ProbeError, Producer, Producers, StartError};
-use crate::spool::{AppendError, Damaged, Drain, Frame, Monitor, Spool, Storage, Writer};
+use crate::spool::{AppendError, BATCH_BYTES, Damaged, Drain, Frame, Monitor, Spool, Storage, Writer};
 
 /// How often the ladder is told that time has passed. Its deadlines are as exact as this.
 const TICK: Duration = Duration::from_millis(50);
@@ -25,9 +25,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// How often the volume of the spool is asked for its room.
 const VOLUME_INTERVAL: Duration = Duration::from_secs(5);
-/// Frames and bytes of one group commit: enough to make a sync cheap, few enough to keep it short.
+/// Frames of one group commit: enough to make a sync cheap, few enough to keep it short.
 const BATCH_FRAMES_MAX: usize = 1024;
-const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The least time between the beginnings of two group commits. On a fast disk nearly every callback would get a sync of
 /// its own otherwise, which costs more than all the rest of it; a callback that comes alone does not wait.
 pub(super) const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
@@ -174,7 +173,7 @@ fn next_batch(gate: &mut Gate) -> Option<Vec<Frame>> {
     let mut bytes = 0;
     while let Some(Append::Frame(_, _, message)) = gate.appends.front() {
         bytes += message.size_bytes();
-        if !batch.is_empty() && (batch.len() >= BATCH_FRAMES_MAX || bytes > BATCH_BYTES_MAX) {
+        if !batch.is_empty() && (batch.len() >= BATCH_FRAMES_MAX || bytes > BATCH_BYTES) {
             break;
         }
         if let Some(Append::Frame(sequence, accepted_at, message)) = gate.appends.pop_front() {

@@ -95,7 +95,10 @@ use recovery::Origin;
 
 /// Size of a segment where nothing else is said: small enough to give space back early and to be held in memory while it
 /// is written, large enough to make the syncs of a new segment rare.
-pub const SEGMENT_BYTES: u64 = 4 << 20;
+pub const SEGMENT_BYTES: u64 = 2 << 20;
+/// How many bytes of messages one append should hold at most: no batch spans two segments, and three fit one of
+/// [`SEGMENT_BYTES`] with what is written around them.
+pub const BATCH_BYTES: usize = 512 << 10;
 
 /// Limits of a spool.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -200,7 +200,7 @@ fn repeat_a_damaged_frame() -> bool {
         assert_eq!(client.ask(post(signed(facts, 0))).0, ACKNOWLEDGED);
     }
     // Behind the 1 MiB that the drain reads at once: it must not come to the damage before the repeat does.
-    let (damaged, sound) = (&all[50], &all[51]);
+    let (damaged, sound) = (&all[33], &all[34]);
     corrupt(&folder.path().join("0000000000000001.segment"), damaged);
     assert_eq!(bridge.post(signed(damaged, 1)).0, ACKNOWLEDGED);
     let is_unknown = bridge.outcome("duplicate", "repeat") == 1.0;

@@ -26,7 +26,7 @@ use crate::event::Timestamp;
 use crate::kafka::Failure;
 use crate::message::Message;
 use crate::metrics::{LetterGauges, LetterMetrics, Metrics};
-use crate::spool::{AppendError, Appended, Frame, Health, Monitor, Status, Storage};
+use crate::spool::{AppendError, Appended, BATCH_BYTES, Frame, Health, Monitor, Status, Storage};
 
 /// Letters of callbacks that may wait for the disk, and their bytes. More are refused at once: memory has a limit.
 const WAITING_MAX: usize = 1024;
@@ -35,9 +35,8 @@ const WAITING_BYTES_MAX: usize = 64 << 20;
 /// waiting messages), so that a disk that hangs under them leaves room for events.
 const OTHERS_WAITING_MAX: usize = 512;
 const OTHERS_WAITING_BYTES_MAX: usize = 16 << 20;
-/// Letters and bytes of one group commit: enough to make a sync cheap, few enough to keep it short.
+/// Letters of one group commit: enough to make a sync cheap, few enough to keep it short.
 const BATCH_LETTERS_MAX: usize = 256;
-const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How often a spool that cannot write is tried without traffic.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the end waits for the last letters to be synced and for what was published to be noted.
@@ -199,7 +198,7 @@ impl Desk {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(letter) = papers.waiting.front() {
             bytes += letter.size_bytes();
-            if !batch.is_empty() && (batch.len() >= BATCH_LETTERS_MAX || bytes > BATCH_BYTES_MAX) {
+            if !batch.is_empty() && (batch.len() >= BATCH_LETTERS_MAX || bytes > BATCH_BYTES) {
                 break;
             }
             batch.extend(papers.take());

@@ -23,7 +23,7 @@ const JOB: &str = "recording-bridge";
 /// A bridge without traffic, so that there is a certificate to be watched.
 const TLS_JOB: &str = "idle-recording-bridge";
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Three segments.
+/// It is full in seconds.
 const SPOOL: &str = "spool: {directory: spool, disk_free_min: 0B, bytes_max: 24MiB, dead_letter_bytes_max: 16MiB}";
 
 /// Traffic for as long as it lives: callbacks at a pace and of a size that can be changed.
