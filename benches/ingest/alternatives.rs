@@ -13,6 +13,10 @@ use super::load::Load;
 use super::report::{Report, Unit};
 use super::server::{Kind, Server};
 
+/// What a far broker is tried with as well. A callback waits there for its turn of a round trip for each partition, and a
+/// connection sends one at a time: 64 of them cannot send 2,000/s to a broker that is 10 ms away.
+const FAR_CONNECTIONS: u64 = 512;
+
 pub(crate) fn measure(broker: &Broker, round: u32, span: Duration, report: &mut Report) {
     let bridge = [
         "",
@@ -39,6 +43,9 @@ pub(crate) fn measure(broker: &Broker, round: u32, span: Duration, report: &mut 
         let tuning = Tuning { in_flight, ..Tuning::linger("0") };
         let server = Server::start_at(&Kind::FloorB(tuning), &broker.addresses_at(delay));
         try_out(&row, &server, span, report);
+        let name = format!("2,000/s, {FAR_CONNECTIONS} connections");
+        // Some callbacks for every connection.
+        steady(&row, &server, Load::open(2_000.0, FAR_CONNECTIONS, 3 * span), &name, report);
     }
 }
 
