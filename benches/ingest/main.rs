@@ -33,6 +33,7 @@ mod alternatives;
 mod broker;
 mod comparison;
 mod costs;
+mod flames;
 mod floors;
 mod instances;
 mod load;
@@ -95,6 +96,8 @@ enum Part {
     Instances,
     /// The bridge beside another build of it.
     Comparison,
+    /// What the bridge does when it is saturated, in samples for `perf script`: target/ingest-flames.data.
+    Flames,
 }
 
 fn main() {
@@ -106,11 +109,15 @@ fn main() {
     let mut report = Report::new(match arguments.part {
         Part::Costs => vec![("floor A", "floor A".to_owned()), ("floor B", "floor B, linger 0".to_owned())],
         Part::Alternatives => vec![("the default", "bridge, direct".to_owned())],
-        Part::Outage => Vec::new(),
+        Part::Outage | Part::Flames => Vec::new(),
         Part::Comparison => vec![("floor B", "floor B, linger 0".to_owned()), ("other", "the other bridge".to_owned())],
         Part::Instances => vec![("one instance", "one instance".to_owned())],
     });
     let broker = Broker::start(arguments.mock);
+    if arguments.part == Part::Flames {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/target/ingest-flames.data");
+        return flames::record(&broker, span, file.as_ref());
+    }
     for round in 0..arguments.rounds {
         eprintln!("round {} of {}", round + 1, arguments.rounds);
         match arguments.part {
@@ -118,6 +125,7 @@ fn main() {
             Part::Outage => costs::in_outage(&broker, span, Duration::from_secs(arguments.outage), &mut report),
             Part::Alternatives => alternatives::measure(&broker, round, span, &mut report),
             Part::Instances => instances::measure(&broker, span, &mut report),
+            Part::Flames => unreachable!("it has no rounds"),
             Part::Comparison => comparison::measure(&broker, arguments.other.as_deref(), round, span, &mut report),
         }
     }

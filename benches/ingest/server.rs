@@ -124,6 +124,11 @@ impl Server {
         self.address
     }
 
+    /// Of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     pub(crate) fn ready_after(&self) -> Duration {
         self.ready_after
     }
