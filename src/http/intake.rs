@@ -253,8 +253,8 @@ impl Intake {
     }
 
     /// Begins to wait for the verdict, at once and within the request's deadline; that ends with the callback's outcome
-    /// whether or not anybody waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message exceed what may wait.
-    /// Strangers count for neither: only authentic callbacks get here.
+    /// whether or not anybody waits for it. Nothing is begun if as many wait as may, or if the `bytes` of the message
+    /// exceed what may wait. Strangers count for neither: only authentic callbacks get here.
     ///
     /// The work is put into its box here and not where it is waited for: what waits would have room for all of it once
     /// more, in every layer, and copy it from one to the next.
